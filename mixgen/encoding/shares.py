@@ -1,0 +1,63 @@
+"""What a mix amounts to in tokens: its weights count examples, and examples of one task may be longer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mixgen.encoding.renderer import Renderer
+from mixgen.errors import RecipeError
+from mixgen.mixture.weights import Mix
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskShare:
+    """One active task's part of the mix; lengths are in tokens, of whole examples."""
+
+    name: str
+    probability: float  # share of the examples
+    token_share: float  # share of the tokens
+    mean_tokens: float
+    max_tokens: int
+
+
+def measure_shares(mix: Mix, renderer: Renderer, *, seed: int = 42, num_examples: int = 1_000) -> list[TaskShare]:
+    """Measures the lengths of each active task's examples.
+
+    Args:
+        mix: Tasks and weights.
+        renderer: The encoder of examples.
+        seed: The run's seed; the examples are those of the first training block.
+        num_examples: How many examples of each task are encoded.
+    """
+    means: list[float] = []
+    longest: list[int] = []
+    for task in mix.active:
+        examples = task.stream(split="train", seed=seed)
+        lengths = [len(renderer.encode(next(examples)).input_ids) for _ in range(num_examples)]
+        means.append(sum(lengths) / num_examples)
+        longest.append(max(lengths))
+    tokens = [probability * mean for probability, mean in zip(mix.probabilities, means, strict=True)]
+    return [
+        TaskShare(
+            name=task.name,
+            probability=mix.probabilities[index],
+            token_share=tokens[index] / sum(tokens),
+            mean_tokens=means[index],
+            max_tokens=longest[index],
+        )
+        for index, task in enumerate(mix.active)
+    ]
+
+
+def check_lengths(shares: list[TaskShare], max_seq_len: int) -> None:
+    """Makes sure that every task's examples fit into a row.
+
+    Raises:
+        RecipeError: One does not; the error names the task and the length that it needs.
+    """
+    for share in shares:
+        if share.max_tokens > max_seq_len:
+            raise RecipeError(
+                f"max_seq_len {max_seq_len} is too short for task {share.name!r}: "
+                f"its examples have up to {share.max_tokens} tokens"
+            )

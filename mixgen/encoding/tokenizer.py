@@ -1,0 +1,163 @@
+"""The tokenizer: trained on the mix's own text, byte-level BPE inside pieces that this file cuts.
+
+What a piece is decides what a small model must learn. Every digit is its own, and so is every board cell and every
+bracket around a number; a word keeps the space before it and a function its opening bracket (`sqrt(`, `board[`).
+Bytes are the fallback, so any text can be encoded. It is deterministic, and the same for all weights: each active task
+gives the same number of examples, whatever its share of the mix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from mixgen.tasks.base import Example, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+BOS: Final = "<|bos|>"
+USER_START: Final = "<|user_start|>"
+USER_END: Final = "<|user_end|>"
+ASSISTANT_START: Final = "<|assistant_start|>"
+ASSISTANT_END: Final = "<|assistant_end|>"
+PYTHON_START: Final = "<|python_start|>"
+PYTHON_END: Final = "<|python_end|>"
+OUTPUT_START: Final = "<|output_start|>"
+OUTPUT_END: Final = "<|output_end|>"
+PAD: Final = "<|pad|>"
+SPECIAL_TOKENS: Final = [
+    BOS,
+    USER_START,
+    USER_END,
+    ASSISTANT_START,
+    ASSISTANT_END,
+    PYTHON_START,
+    PYTHON_END,
+    OUTPUT_START,
+    OUTPUT_END,
+    PAD,
+]
+
+# Alternatives in order; together they match any text, so that the pieces of a text join to the text itself.
+PIECES: Final = "|".join(
+    [
+        r"[0-9]",  # each digit alone
+        r"[ \n]?[A-Z]?[a-z]+[\[(]?",  # a word or name, with the space before and the bracket that it opens
+        r"[ \n]?[A-Z.](?![a-z])",  # single capitals and points: board cells, the point of a decimal
+        r" ?(?:\*\*|//|[+\-*/%^=×÷]) ?",  # an operator with the spaces around it
+        r"[ \n]?\(",
+        r"[\[\]='\"]+",  # subscripts and quotes of code run together: `][`, `]='`
+        r"[\s\S]",
+    ]
+)
+
+# The ids and the mask of this template are those of `renderer.Renderer`; a test holds the two together.
+CHAT_TEMPLATE: Final = (
+    "{{- bos_token }}"
+    "{%- for message in messages %}"
+    "{%- if message.role == 'user' %}"
+    "{{- '<|user_start|>' + message.content + '<|user_end|>' }}"
+    "{%- elif message.role == 'tool' %}"
+    "{{- '<|output_start|>' + message.content + '<|output_end|>' }}"
+    "{%- elif message.role == 'assistant' %}"
+    "{%- if loop.first or loop.previtem.role == 'user' %}{{- '<|assistant_start|>' }}{%- endif %}"
+    "{%- generation %}"
+    "{{- message.content }}"
+    "{%- for call in message.tool_calls or [] %}"
+    "{%- set f = call.function %}"
+    "{{- '<|python_start|>' }}"
+    "{%- if f.name == 'python' and f.arguments.code is string %}{{- f.arguments.code }}"
+    "{%- else %}{{- f.name + '(' + f.arguments | tojson + ')' }}{%- endif %}"
+    "{{- '<|python_end|>' }}"
+    "{%- endfor %}"
+    "{%- if not message.tool_calls %}{{- '<|assistant_end|>' }}{%- endif %}"
+    "{%- endgeneration %}"
+    "{%- else %}{{- raise_exception('unknown role ' + message.role) }}"
+    "{%- endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt and messages[-1].role == 'user' %}{{- '<|assistant_start|>' }}{%- endif %}"
+)
+
+
+def call_text(name: str, arguments: dict[str, object]) -> str:
+    """How a tool call is written between its two markers: the code itself for python, else `name({"a": 1})`."""
+    import json
+
+    code = arguments.get("code")
+    if name == "python" and isinstance(code, str):
+        return code
+    return f"{name}({json.dumps(arguments, ensure_ascii=False)})"
+
+
+def texts(example: Example) -> Iterator[str]:
+    """The texts of an example, as they are encoded: contents and calls, without special tokens."""
+    for message in example["messages"]:
+        if message["content"]:
+            yield message["content"]
+        for tool_call in message["tool_calls"]:
+            function = tool_call["function"]
+            yield call_text(function["name"], function["arguments"])
+
+
+def train_tokenizer(
+    tasks: tuple[Task, ...],
+    *,
+    seed: int,
+    vocab_size: int = 1024,
+    examples_per_task: int = 2_000,
+    model_max_length: int = 1024,
+) -> PreTrainedTokenizerFast:
+    """Trains the tokenizer on the training split of `tasks`; a pure function of its arguments.
+
+    Args:
+        tasks: The tasks of the mix; their order does not matter.
+        seed: The run's seed.
+        vocab_size: Most tokens, special ones included; a mix of few words gives fewer.
+        examples_per_task: How many examples of each task it sees.
+        model_max_length: The model's longest sequence, in tokens.
+
+    Returns:
+        A tokenizer with the special tokens and the chat template.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    counts: dict[str, int] = {}
+    find_pieces = re.compile(PIECES).findall
+    for task in tasks:
+        examples = task.stream(split="train", seed=seed, block=0)
+        for _ in range(examples_per_task):
+            for text in texts(next(examples)):
+                for piece in find_pieces(text):
+                    counts[piece] = counts.get(piece, 0) + 1
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        min_frequency=20,
+        show_progress=False,
+    )
+    # The trainer takes text, not counts: rare pieces stay bytes, and 200 occurrences rank a piece as well as more do.
+    corpus = (piece for piece in sorted(counts) for _ in range(min(counts[piece], 200)))
+    backend.train_from_iterator(corpus, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=BOS,
+        eos_token=ASSISTANT_END,
+        pad_token=PAD,
+        additional_special_tokens=SPECIAL_TOKENS[1:4] + SPECIAL_TOKENS[5:9],
+        model_max_length=model_max_length,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )

@@ -1,0 +1,49 @@
+"""The errors that mixgen raises on purpose: one clear line each, with the nearest match where a name is wrong.
+
+`MixgenError` is the root. Those that a user's input causes are `ValueError`s too, so that code which calls the
+library needs to know nothing of mixgen. The two mains print them as one line and exit with status 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MixgenError(Exception):
+    """Root of all errors that mixgen raises on purpose."""
+
+
+class RecipeError(MixgenError, ValueError):
+    """A recipe, a command-line flag or an argument is wrong."""
+
+
+class TaskError(MixgenError, ValueError):
+    """A task is defined wrongly, or cannot make what it is asked for."""
+
+
+class OutputError(MixgenError, OSError):
+    """An output directory cannot be used: it holds another run, or cannot be written."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Words to end an error about the unknown `name`: the nearest allowed name, else all of them.
+
+    Args:
+        name: What was given.
+        allowed: What would have been right.
+
+    Returns:
+        `"did you mean 'weights'?"`, or `"allowed: 'a', 'b'"` when nothing is near.
+
+    Example:
+        >>> nearest("calculater", ["calculator", "tictactoe"])
+        "did you mean 'calculator'?"
+        >>> nearest("chess", ["calculator", "tictactoe"])
+        "allowed: 'calculator', 'tictactoe'"
+    """
+    options = sorted(set(allowed))
+    match = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
+    if match:
+        return f"did you mean {match[0]!r}?"
+    return "allowed: " + ", ".join(repr(option) for option in options)

@@ -1,0 +1,173 @@
+"""A training run from the command line to a saved model, told top to bottom."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mixgen.errors import MixgenError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from mixgen.encoding.renderer import Renderer
+    from mixgen.encoding.shares import TaskShare
+    from mixgen.recipe import Recipe
+
+USER_ERROR = 2  # exit status
+
+
+def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None = None) -> int:
+    """Runs one training; a user's mistake ends in one line on stderr.
+
+    Args:
+        argv: The command line without the program's name; `sys.argv` by default.
+        weights: Task weights by name, the lowest in precedence (the constants of run_train.py).
+
+    Returns:
+        The exit status: 0, or 2 after a user's mistake.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # DataLoader workers fork
+    try:
+        train(sys.argv[1:] if argv is None else argv, weights or {})
+    except MixgenError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    finally:
+        _leave_process_group()
+    return 0
+
+
+def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
+    """Trains the run that the command line describes, and saves it in its output directory."""
+    from mixgen.recipe import parse_recipe
+
+    recipe = parse_recipe(argv, weights)
+
+    from transformers.utils.logging import disable_progress_bar
+
+    from mixgen.encoding.renderer import Renderer
+    from mixgen.encoding.rows import RowDataset
+    from mixgen.encoding.shares import check_lengths, measure_shares
+    from mixgen.training.callbacks import ProgressCallback, StopCallback
+    from mixgen.training.run_dir import inspect_run_dir, prepare_run_dir
+    from mixgen.training.trainer import MixTrainer
+
+    disable_progress_bar()  # a bar for each file that is saved
+    config, mix = recipe.config, recipe.mix
+    output_dir = Path(config.output_dir or "")
+    chief = config.process_index == 0
+    state = inspect_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
+    if state.finished:
+        if chief:
+            print(f"{output_dir} holds this run, finished. To train it again, add --overwrite.")
+        return
+
+    model, tokenizer = _model_and_tokenizer(recipe)
+    renderer = Renderer(tokenizer)
+    shares = measure_shares(mix, renderer, seed=config.seed)
+    check_lengths(shares, config.max_seq_len)
+    if chief:
+        prepare_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
+        _print_start(recipe, model, renderer, shares)
+
+    dataset = RowDataset(
+        mix,
+        renderer,
+        num_rows=config.max_steps * config.rows_per_step,
+        max_seq_len=config.max_seq_len,
+        rows_per_block=config.rows_per_block,
+        seed=config.seed,
+    )
+    stop = StopCallback()
+    trainer = MixTrainer(
+        model=model,
+        args=config,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        callbacks=[stop, ProgressCallback(dataset.task_names)],
+    )
+    if state.checkpoint and chief:
+        print(f"Going on from {state.checkpoint}.")
+    with stop.watching():
+        trainer.train(resume_from_checkpoint=str(state.checkpoint) if state.checkpoint else None)
+    if stop.stopped:
+        if chief:
+            print(f"Stopped at step {trainer.state.global_step}, which is saved. The same command goes on from there.")
+        return
+    trainer.save_model()
+    trainer.save_state()
+    if chief:
+        _finish(output_dir, trainer.state.log_history)
+
+
+def _model_and_tokenizer(recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A fresh model with a tokenizer that the first process trains for all, or a checkpoint with its own."""
+    from accelerate.utils import broadcast_object_list
+
+    from mixgen.encoding.tokenizer import train_tokenizer
+    from mixgen.training.model import build_model, load_pretrained
+
+    config = recipe.config
+    if config.model_name_or_path:
+        return load_pretrained(config)
+    made = [None]
+    if config.process_index == 0:
+        made = [
+            train_tokenizer(
+                recipe.mix.active,
+                seed=config.seed,
+                vocab_size=config.vocab_size,
+                model_max_length=config.max_seq_len,
+            )
+        ]
+    tokenizer = broadcast_object_list(made)[0]
+    return build_model(config, tokenizer), tokenizer
+
+
+def _print_start(recipe: Recipe, model: PreTrainedModel, renderer: Renderer, shares: list[TaskShare]) -> None:
+    """What is about to be trained on what."""
+    from mixgen.encoding.preview import render_example
+
+    config, mix = recipe.config, recipe.mix
+    print(f"Generator mix: {mix}")
+    print("Probabilities: " + ", ".join(f"{share.name}={share.probability:.4f}" for share in shares))
+    print(
+        "Shares of tokens: "
+        + ", ".join(f"{share.name}={share.token_share:.4f} ({share.mean_tokens:.0f} an example)" for share in shares)
+    )
+    print(
+        f"Model: {model.num_parameters():,} parameters, {type(model).__name__}"
+        + ("" if config.model_name_or_path else f", depth {config.depth}, width {model.config.hidden_size}")
+        + f", vocabulary {len(renderer.tokenizer):,}"
+    )
+    print(
+        f"Training: {config.max_steps:,} steps of {config.tokens_per_step:,} tokens "
+        f"({config.rows_per_step} rows of {config.max_seq_len}), "
+        f"{config.world_size} process(es) on {config.device.type}, into {config.output_dir}"
+    )
+    for task in mix.active:
+        print(f"\nOne example of {task.name}; trained on «what stands between these marks»:")
+        example = next(task.stream(split="train", seed=config.seed))
+        print("  " + render_example(example, renderer).replace("\n", "\n  "))
+    print(flush=True)
+
+
+def _finish(output_dir: Path, log_history: list[dict[str, float]]) -> None:
+    from mixgen.training.plot import plot_losses
+
+    plot_losses(log_history, output_dir / "loss_by_task.png")
+    print(f"Done. The model, its tokenizer, recipe.yaml and loss_by_task.png are in {output_dir}.")
+
+
+def _leave_process_group() -> None:
+    """Ends the process group; without it, runs of several CPU processes abort at exit now and then."""
+    if "torch" in sys.modules:
+        import torch.distributed as dist
+
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,0 +1,96 @@
+"""Tasks as `datasets.IterableDataset`s, and the mix of them as `interleave_datasets` draws it.
+
+`interleaved` is what everyone else gets (export, TRL, notebooks). Training draws the same examples in the same order by
+`block_examples`: iterating an interleaved dataset costs about 100 microseconds an example, because each one is handed
+through a thread, while the order itself is one `choice` a thousand. A test holds the two together, example for example.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixgen.mixture.weights import Mix
+from mixgen.seeding import stream
+from mixgen.tasks.base import Example, Task
+
+if TYPE_CHECKING:
+    from datasets import Features, IterableDataset
+
+
+def features() -> Features:
+    """The schema of every example (see `Example`); `Json` keeps the tool arguments of different tasks apart."""
+    from datasets import Features, Json, List, Value
+
+    text = Value("string")
+    message = {"role": text, "content": text, "tool_calls": List(Json()), "name": text}
+    return Features(
+        {
+            "id": text,
+            "task": text,
+            "split": text,
+            "difficulty": Value("int64"),
+            "key": text,
+            "messages": List(message),
+            "tools": List(Json()),
+            "answer": text,
+            "metadata": Json(),
+        }
+    )
+
+
+def source(task: Task, *, split: str = "train", seed: int = 42, block: int = 0) -> IterableDataset:
+    """The endless stream of one task's examples as a typed `IterableDataset` (see `Task.stream`)."""
+    from datasets import IterableDataset
+
+    where: dict[str, Any] = {"task": task, "split": split, "seed": seed, "block": block}
+    return IterableDataset.from_generator(_rows, gen_kwargs=where, features=features())
+
+
+def _rows(task: Task, split: str, seed: int, block: int) -> Iterator[dict[str, Any]]:
+    """Examples whose tool calls are JSON text already.
+
+    datasets 5.2 encodes a list of structs only if that changes its first element; here that is the user's message,
+    which calls nothing. Text passes through its encoder and comes out of its decoder as the call.
+    """
+    for example in task.stream(split=split, seed=seed, block=block):
+        messages = [
+            {**message, "tool_calls": [json.dumps(call) for call in message["tool_calls"]]}
+            for message in example["messages"]
+        ]
+        yield {**example, "messages": messages}
+
+
+def interleaved(mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0) -> IterableDataset:
+    """The endless stream of the mix: each example is drawn from one task, by the mix's probabilities.
+
+    Args:
+        mix: Tasks and weights.
+        split: `"train"`, `"validation"` or `"test"`; no problem is in two of them.
+        seed: The run's seed.
+        block: Which of the seed's independent streams; training rows are cut from blocks 0, 1, 2 and so on.
+    """
+    from datasets import interleave_datasets
+
+    return interleave_datasets(
+        [source(task, split=split, seed=seed, block=block) for task in mix.active],
+        probabilities=mix.probabilities,
+        seed=stream(seed, "mix", split, block),
+    )
+
+
+def block_examples(mix: Mix, *, split: str, seed: int, block: int) -> Iterator[tuple[int, Example]]:
+    """What `interleaved` yields, without its threads.
+
+    Yields:
+        The index of the task among `mix.active`, and the example.
+    """
+    streams = [task.stream(split=split, seed=seed, block=block) for task in mix.active]
+    generator = np.random.default_rng(stream(seed, "mix", split, block))
+    while True:
+        # In chunks of 1,000, as in `datasets.iterable_dataset.RandomlyCyclingMultiSourcesExamplesIterable`.
+        for index in generator.choice(len(streams), size=1000, p=mix.probabilities).tolist():
+            yield index, next(streams[index])

@@ -1,0 +1,301 @@
+"""Tic-tac-toe: a whole game, played move by move on a board that lives in the python tool.
+
+    user       Tic-tac-toe. I'm X at center.
+    assistant  python: board[1][1]='X'
+                       board[0][0]='O'
+                       print(board)
+    tool       O..
+               .X.
+               ...
+    assistant  I play top left.
+
+The assistant plays minimax-optimal moves (by default always the same one among equals), the user a mixture of random and
+optimal ones. A game is always played to its end, which the tool and the assistant both state.
+
+Split: most positions of a test game would also occur in training games. So positions are held out, not games: those
+with at least three stones and the assistant to move, up to symmetry, by the hash of the position. A game through one
+of them is not for training.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import ClassVar, Final, NamedTuple
+
+from mixgen.errors import TaskError
+from mixgen.tasks.base import (
+    MAX_REJECTIONS,
+    Example,
+    Message,
+    Score,
+    Task,
+    assistant,
+    call,
+    register,
+    split_of,
+    tool,
+    user,
+)
+from mixgen.tools.board import BOARD_SCHEMA, EMPTY_BOARD, BoardSession, place, render, result, to_move, winner
+
+CELLS: Final = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
+PREFERENCE: Final = (4, 0, 2, 6, 8, 1, 3, 5, 7)  # among equally good moves: center, corners, edges
+USER_STARTS: Final = (
+    "Tic-tac-toe. I'm X at {}.",
+    "Let's play tic-tac-toe. I start at {}.",
+    "Tic-tac-toe, please. My X is at {}.",
+)
+ASSISTANT_STARTS: Final = (
+    "Tic-tac-toe. You start.",
+    "Let's play tic-tac-toe. You're X.",
+    "Tic-tac-toe, please. You go first.",
+)
+HELD_OUT_SHARE: Final = 0.1  # of the positions, in validation and in test each
+HELD_OUT_STONES: Final = 3  # fewest stones on a position that may be held out
+SYMMETRIES: Final = tuple(
+    tuple((3 * r + c) if not turned else (3 * c + r) for r in rows for c in columns)
+    for rows in ((0, 1, 2), (2, 1, 0))
+    for columns in ((0, 1, 2), (2, 1, 0))
+    for turned in (False, True)
+)
+_PLACE: Final = {mark: [f"board[{cell // 3}][{cell % 3}]='{mark}'\n" for cell in range(9)] for mark in "XO"}
+_PRINT: Final = "print(board)"
+_I_PLAY: Final = [f"I play {name}." for name in CELLS]
+_SPELLINGS: Final = [bytes.maketrans(bytes(range(9)), "".join(map(str, cells)).encode()) for cells in SYMMETRIES]
+
+
+class Position(NamedTuple):
+    """What the game tree knows about a board whose game goes on."""
+
+    legal: tuple[int, ...]
+    optimal: tuple[int, ...]  # the legal moves of best value, those that win soonest among wins
+    boards: tuple[str, ...]  # the board after a move on each of the nine cells; empty where a stone lies
+    split: str  # where a game through this position with the assistant to move belongs
+
+
+class Game(NamedTuple):
+    """A finished game: the assistant's mark, each move's cell, the board after it, and where the game belongs."""
+
+    mark: str
+    cells: list[int]
+    boards: list[str]
+    split: str
+
+
+@register
+class TicTacToe(Task):
+    """Whole games of tic-tac-toe against a user who plays well or badly, never lost."""
+
+    name = "tictactoe"
+    flag = "ttt"
+    schemas: ClassVar = [BOARD_SCHEMA]
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """How the two sides play."""
+
+        assistant_starts_rate: float = field(default=0.5, metadata={"help": "Share of games the assistant starts."})
+        user_optimal_rate: float = field(default=0.5, metadata={"help": "Share of the user's moves that are optimal."})
+        random_ties: bool = field(
+            default=False, metadata={"help": "Let the assistant choose at random among equally good moves."}
+        )
+
+        def __post_init__(self) -> None:
+            """Rejects what is no share."""
+            for key in ("assistant_starts_rate", "user_optimal_rate"):
+                if not 0 <= getattr(self, key) <= 1:
+                    raise TaskError(f"tictactoe: {key} must lie in 0 to 1, got {getattr(self, key)}")
+
+    def tools(self) -> BoardSession:
+        """See `Task.tools`."""
+        return BoardSession()
+
+    def sample(self, rng: random.Random) -> Example:
+        """See `Task.sample`."""
+        return self._example(self._play(rng.random), rng.random)
+
+    def sample_from(self, split: str, rng: random.Random) -> Example:
+        """See `Task.sample_from`; only games of `split` are put into words."""
+        for _ in range(MAX_REJECTIONS):
+            game = self._play(rng.random)
+            if game.split == split:
+                return self._example(game, rng.random)
+        raise TaskError(f"tictactoe with {self.config} made no {split} game in {MAX_REJECTIONS:,} draws")
+
+    def _example(self, game: Game, draw: Callable[[], float]) -> Example:
+        ending = result(game.boards[-1])
+        last_words = "Draw." if ending == "Draw" else "I win." if ending[0] == game.mark else "You win."
+        return self.example(
+            key=game.mark + canonical_moves(game.cells),
+            messages=_messages(game, int(draw() * len(USER_STARTS)), last_words),
+            answer=last_words,
+            difficulty=len(game.cells),
+            metadata={"assistant": game.mark, "moves": game.cells, "result": ending},
+            split=game.split,
+        )
+
+    def _play(self, draw: Callable[[], float]) -> Game:
+        tree = game_tree()
+        config = self.config
+        mark = "X" if draw() < config.assistant_starts_rate else "O"
+        assistant_moves = mark == "X"
+        board = EMPTY_BOARD
+        cells: list[int] = []
+        boards: list[str] = []
+        split = "train"
+        while position := tree.get(board):
+            if assistant_moves:
+                if position.split != "train" and split != "test":
+                    split = position.split
+                options = position.optimal
+                cell = options[int(draw() * len(options))] if config.random_ties else options[0]
+            else:
+                options = position.optimal if draw() < config.user_optimal_rate else position.legal
+                cell = options[int(draw() * len(options))]
+            board = position.boards[cell]
+            cells.append(cell)
+            boards.append(board)
+            assistant_moves = not assistant_moves
+        return Game(mark, cells, boards, split)
+
+    def score(self, example: Example, reply: Sequence[Message]) -> Score:
+        """1 if the game is played on from the example's opening to its end, by the rules, truthfully and not lost.
+
+        The user's moves must be the example's for as long as the assistant's are; after that any legal move will do.
+        """
+        try:
+            reason = _first_fault(example, reply)
+        except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"not a game that can be read: {error!r}"
+        return Score(value=0.0 if reason else 1.0, reason=reason)
+
+
+def _messages(game: Game, opening: int, last_words: str) -> list[Message]:
+    """The conversation of a finished game."""
+    mark, cells, boards, _ = game
+    mine, theirs = _PLACE[mark], _PLACE["O" if mark == "X" else "X"]
+    last = len(cells) - 1
+    messages: list[Message] = []
+    turn = 0
+    if mark == "X":
+        messages += (
+            user(ASSISTANT_STARTS[opening]),
+            call(mine[cells[0]] + _PRINT),
+            tool(render(boards[0])),
+            assistant(_I_PLAY[cells[0]]),
+        )
+        turn = 1
+    while turn <= last:
+        cell = cells[turn]
+        messages.append(user(CELLS[cell] if turn else USER_STARTS[opening].format(CELLS[cell])))
+        if turn == last:
+            messages += (call(theirs[cell] + _PRINT), tool(render(boards[turn])), assistant(last_words))
+            break
+        answer = cells[turn + 1]
+        messages += (
+            call(theirs[cell] + mine[answer] + _PRINT),
+            tool(render(boards[turn + 1])),
+            assistant(_I_PLAY[answer] if turn + 1 < last else f"{_I_PLAY[answer]} {last_words}"),
+        )
+        turn += 2
+    return messages
+
+
+def _first_fault(example: Example, reply: Sequence[Message]) -> str:
+    """What is wrong with a game, or the empty string: it is read move by move and told again by `_messages`."""
+    mark, right_moves = example["metadata"]["assistant"], example["metadata"]["moves"]
+    if reply[0]["content"] != example["messages"][0]["content"]:
+        return "another game"
+    opening_text = reply[0]["content"]
+    cells: list[int] = []
+    board = EMPTY_BOARD
+    boards: list[str] = []
+    for message in reply:
+        if not message["tool_calls"]:
+            continue
+        (tool_call,) = message["tool_calls"]
+        *lines, last_line = tool_call["function"]["arguments"]["code"].split("\n")
+        if last_line != _PRINT:
+            return "a call does not end with print(board)"
+        for line in lines:
+            cell = _PLACE[to_move(board)].index(f"{line}\n")
+            if board[cell] != "." or result(board):
+                return f"illegal move {line}"
+            if (
+                to_move(board) != mark
+                and cells == right_moves[: len(cells)]
+                and cell != right_moves[len(cells)]
+            ):
+                return "another game"
+            board = place(board, cell, to_move(board))
+            cells.append(cell)
+            boards.append(board)
+    if not result(board):
+        return "the game is not played to its end"
+    if winner(board) not in ("", mark):
+        return "lost"
+    last_words = "I win." if winner(board) else "Draw."
+    openings = ASSISTANT_STARTS if mark == "X" else [text.format(CELLS[cells[0]]) for text in USER_STARTS]
+    told = _messages(Game(mark, cells, boards, ""), list(openings).index(opening_text), last_words)
+    for expected, given in zip(told, reply, strict=False):
+        for part in ("role", "content", "tool_calls"):
+            if expected[part] != given[part]:  # type: ignore[literal-required]
+                return f"a message says {given[part]!r} where {expected[part]!r} is true"  # type: ignore[literal-required]
+    return "" if len(told) == len(reply) else "messages beyond the game"
+
+
+def canonical_moves(cells: Sequence[int]) -> str:
+    """The first in order of the eight symmetric spellings of a game, each the digits of its cells."""
+    moves = bytes(cells)
+    return min([moves.translate(spelling) for spelling in _SPELLINGS]).decode()
+
+
+def canonical_board(board: str) -> str:
+    """The first in order of a board's eight symmetric images."""
+    return min("".join([board[cell] for cell in cells]) for cells in SYMMETRIES)
+
+
+@cache
+def game_tree() -> dict[str, Position]:
+    """Every board that play can reach and that is not over (4,520 of them), solved once by minimax."""
+    values: dict[str, int] = {}
+
+    def value(board: str) -> int:
+        """The result for the side to move, further from 0 the sooner it comes: a win is positive, a draw 0."""
+        if board not in values:
+            if winner(board):
+                values[board] = -1 - board.count(".")
+            elif "." not in board:
+                values[board] = 0
+            else:
+                values[board] = max(-value(after) for after in boards_after(board) if after)
+        return values[board]
+
+    def boards_after(board: str) -> tuple[str, ...]:
+        mark = to_move(board)
+        return tuple(place(board, cell, mark) if board[cell] == "." else "" for cell in range(9))
+
+    value(EMPTY_BOARD)
+    tree: dict[str, Position] = {}
+    for board in values:
+        if result(board):
+            continue
+        boards = boards_after(board)
+        best = values[board]
+        tree[board] = Position(
+            legal=tuple(cell for cell in range(9) if boards[cell]),
+            optimal=tuple(cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == best),
+            boards=boards,
+            split=position_split(board),
+        )
+    return tree
+
+
+def position_split(board: str) -> str:
+    """The split of a position with the assistant to move; early positions, which every game shares, are for training."""
+    if 9 - board.count(".") < HELD_OUT_STONES:
+        return "train"
+    return split_of("tictactoe", canonical_board(board), HELD_OUT_SHARE)

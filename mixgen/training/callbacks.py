@@ -1,0 +1,145 @@
+"""What a run shows while it trains, and how it stops when it is asked to."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class ProgressCallback(TrainerCallback):
+    """One readable line a log, and under it a progress bar where there is a terminal."""
+
+    def __init__(self, task_names: list[str]) -> None:
+        """Takes the names of the tasks, in the order to show them."""
+        self.task_names = task_names
+        self.bar: tqdm[Any] | None = None
+        self.started = 0.0
+        self.first_step = 0
+        self.first_tokens = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Starts the bar."""
+        self.started = time.monotonic()
+        self.first_step = state.global_step
+        self.first_tokens = state.num_input_tokens_seen
+        if state.is_world_process_zero:
+            # disable=None: no bar where the output is no terminal
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=None, leave=False)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Moves the bar; logs before each checkpoint and after the last step, so that none of the sums is lost."""
+        if self.bar is not None:
+            self.bar.update(1)
+        if control.should_save or control.should_training_stop or state.global_step >= state.max_steps:
+            control.should_log = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Prints the line."""
+        if self.bar is None or not logs or "loss" not in logs:
+            return
+        seconds = time.monotonic() - self.started
+        steps = max(state.global_step - self.first_step, 1)
+        tasks = "  ".join(
+            f"{name} {logs[f'loss/{name}']:.4f} ({logs[f'examples/{name}']:,} ex, {logs[f'tokens/{name}']:,} tok)"
+            for name in self.task_names
+            if f"loss/{name}" in logs
+        )
+        remaining = seconds / steps * (state.max_steps - state.global_step)
+        tqdm.write(
+            f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}  {tasks}  "
+            f"lr {logs['learning_rate']:.1e}  {tokens_text(state.num_input_tokens_seen)} tokens, "
+            f"{tokens_text((state.num_input_tokens_seen - self.first_tokens) / seconds)}/s, "
+            f"{clock_text(remaining)} left",
+            file=sys.stdout,
+        )
+        sys.stdout.flush()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Closes the bar, and says how long it took."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+            seconds = time.monotonic() - self.started
+            tokens = state.num_input_tokens_seen - self.first_tokens
+            print(
+                f"Trained {state.global_step - self.first_step:,} steps, {tokens_text(tokens)} tokens "
+                f"in {clock_text(seconds)} ({tokens_text(tokens / seconds)} tokens/s).",
+                flush=True,
+            )
+
+
+class StopCallback(TrainerCallback):
+    """Saves a checkpoint and ends training at the next step after SIGTERM or Ctrl-C; a second one ends at once."""
+
+    def __init__(self) -> None:
+        """Not asked to stop yet."""
+        self.asked = False
+        self.stopped = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Takes SIGTERM and SIGINT for the time of training."""
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.asked = True
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """All processes stop at the same step, also when only one of them was asked."""
+        asked = self.asked
+        if args.world_size > 1:
+            flag = torch.tensor(float(asked), device=args.device)
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+            asked = bool(flag.item())
+        if asked and state.global_step < state.max_steps:
+            self.stopped = True
+            control.should_log = control.should_save = control.should_training_stop = True
+
+
+def tokens_text(number: float) -> str:
+    """A number of tokens in three digits.
+
+    Example:
+        >>> tokens_text(950), tokens_text(12_345), tokens_text(6_000_000)
+        ('950', '12.3k', '6M')
+    """
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def clock_text(seconds: float) -> str:
+    """Seconds as `1:02:03` or `2:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,154 @@
+"""MixConfig: everything about a training run but the tasks and their weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+
+import torch
+from transformers import TrainingArguments
+
+from mixgen.errors import RecipeError
+
+
+@dataclasses.dataclass
+class MixConfig(TrainingArguments):
+    """`TrainingArguments` with the model's size, the rows and the length of training.
+
+    Every field is a key of a recipe and a flag of `run_train.py`. Fields whose default differs from that of
+    `TrainingArguments` are named below with the reason.
+    """
+
+    depth: int = dataclasses.field(
+        default=12,
+        metadata={"help": "The one dial of the model's size: its number of layers. 12 is GPT-2's shape."},
+    )
+    aspect_ratio: int = dataclasses.field(
+        default=64, metadata={"help": "Width of the model per layer: width = depth x aspect_ratio."}
+    )
+    head_dim: int = dataclasses.field(
+        default=64, metadata={"help": "Width of an attention head; the model's width is rounded up to a multiple."}
+    )
+    model_name_or_path: str | None = dataclasses.field(
+        default=None, metadata={"help": "Start from this causal language model, not from a random one of `depth`."}
+    )
+    trust_remote_code: bool = dataclasses.field(
+        default=False, metadata={"help": "Run code that comes with `model_name_or_path`."}
+    )
+    attn_implementation: str = dataclasses.field(
+        default="sdpa", metadata={"help": "Attention kernel: sdpa, eager, flash_attention_2 or flash_attention_3."}
+    )
+    max_seq_len: int = dataclasses.field(default=1024, metadata={"help": "Tokens in a training row."})
+    rows_per_block: int = dataclasses.field(
+        default=16, metadata={"help": "Rows that are drawn and packed together; another value gives other rows."}
+    )
+    vocab_size: int = dataclasses.field(
+        default=1024, metadata={"help": "Most tokens of the tokenizer; ignored with `model_name_or_path`."}
+    )
+    train_tokens: int | None = dataclasses.field(
+        default=None,
+        metadata={"help": "Length of training in tokens of rows; without it and max_steps, 100 million."},
+    )
+    global_batch_size: int | None = dataclasses.field(
+        default=None,
+        metadata={"help": "Rows in an optimizer step over all processes; gradient accumulation follows from it."},
+    )
+    task_files: list[str] = dataclasses.field(
+        default_factory=list, metadata={"help": "Python files with tasks of your own."}
+    )
+    overwrite: bool = dataclasses.field(
+        default=False, metadata={"help": "Replace the run that output_dir holds; its files are deleted."}
+    )
+
+    learning_rate: float = dataclasses.field(default=1e-3, metadata={"help": "Peak learning rate."})
+    adam_beta2: float = dataclasses.field(default=0.95, metadata={"help": "AdamW's second decay rate."})
+    lr_scheduler_type: str = dataclasses.field(default="cosine", metadata={"help": "Learning-rate schedule."})
+    warmup_steps: float = dataclasses.field(
+        default=0.02, metadata={"help": "Steps of linear warmup; below 1, a share of training."}
+    )
+    bf16: bool | None = dataclasses.field(
+        default=None, metadata={"help": "Train in bfloat16; by default where the GPU has it."}
+    )
+    logging_steps: float = dataclasses.field(default=10, metadata={"help": "Optimizer steps between two log lines."})
+    save_steps: float = dataclasses.field(default=500, metadata={"help": "Optimizer steps between two checkpoints."})
+    save_total_limit: int | None = dataclasses.field(default=2, metadata={"help": "Checkpoints to keep."})
+    # Rows come in an order of their own, and the collator needs every column of theirs.
+    train_sampling_strategy: str = dataclasses.field(
+        default="sequential", metadata={"help": "Rows are drawn at random already: only sequential is allowed."}
+    )
+    remove_unused_columns: bool = dataclasses.field(
+        default=False, metadata={"help": "Must stay off: rows are arrays, not columns."}
+    )
+
+    def __post_init__(self) -> None:
+        """Checks mixgen's own fields, and derives gradient accumulation and the number of steps.
+
+        Raises:
+            RecipeError: A field is out of its range, or two contradict each other.
+        """
+        for key in ("depth", "aspect_ratio", "head_dim", "max_seq_len", "rows_per_block"):
+            _require_positive(key, getattr(self, key))
+        for key in ("train_tokens", "global_batch_size"):
+            if getattr(self, key) is not None:
+                _require_positive(key, getattr(self, key))
+        if self.vocab_size < 300:
+            raise RecipeError(f"vocab_size must be at least 300 (256 bytes and special tokens), got {self.vocab_size}")
+        if self.train_sampling_strategy != "sequential" or self.remove_unused_columns:
+            raise RecipeError("train_sampling_strategy must be sequential and remove_unused_columns off")
+        if self.train_tokens is not None and self.max_steps > 0:
+            raise RecipeError("train_tokens and max_steps both set the length of training: give one")
+        if self.bf16 is None:
+            self.bf16 = not (self.use_cpu or self.fp16) and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        if not torch.cuda.is_available():
+            self.dataloader_pin_memory = False  # torch warns where there is nothing to pin for
+        super().__post_init__()
+        if self.n_gpu > 1:
+            # One process would train by DataParallel, slower than on a single GPU.
+            self._n_gpu = 1
+        if self.global_batch_size is not None:
+            self.gradient_accumulation_steps = self._accumulation(self.global_batch_size)
+        if self.max_steps <= 0:
+            self.max_steps = math.ceil((self.train_tokens or 100_000_000) / self.tokens_per_step)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows in an optimizer step, over all processes."""
+        return int(self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of rows in an optimizer step, over all processes."""
+        return self.rows_per_step * self.max_seq_len
+
+    def _accumulation(self, global_batch_size: int) -> int:
+        rows = self.per_device_train_batch_size * self.world_size
+        if global_batch_size % rows:
+            below = global_batch_size // rows * rows
+            nearest = f"{below} or {below + rows}" if below else f"{rows}"
+            raise RecipeError(
+                f"global_batch_size {global_batch_size} is no multiple of per_device_train_batch_size "
+                f"{self.per_device_train_batch_size} x {self.world_size} processes; nearest: {nearest}"
+            )
+        return global_batch_size // rows
+
+
+def _require_positive(key: str, value: int) -> None:
+    if value < 1:
+        raise RecipeError(f"{key} must be a positive integer, got {value}")
+
+
+def check_devices() -> None:
+    """Refuses a launch for more GPUs than this machine has, before anything hangs on it.
+
+    Raises:
+        RecipeError: `accelerate launch` started more GPU processes here than there are GPUs.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    launched_for_gpus = os.environ.get("ACCELERATE_USE_CPU", "true").lower() in ("false", "0")
+    num_gpus = torch.cuda.device_count()
+    if processes > 1 and launched_for_gpus and processes > num_gpus:
+        raise RecipeError(
+            f"launched {processes} GPU processes on a machine with {num_gpus} GPUs: "
+            f"launch with --num_processes {max(num_gpus, 1)}, or with --config_file recipes/accelerate/cpu.yaml"
+        )

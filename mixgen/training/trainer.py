@@ -1,0 +1,149 @@
+"""MixTrainer: the `Trainer`, with the loss of each task in its logs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy, pad
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+)
+from transformers.trainer import TRAINING_ARGS_NAME
+
+from mixgen.encoding.packing import Row
+from mixgen.encoding.renderer import IGNORED
+from mixgen.encoding.rows import RowDataset
+from mixgen.training.config import MixConfig
+
+# B rows, T tokens, V vocabulary, K tasks
+
+LOSS, TRAINED, EXAMPLES, TOKENS = range(4)  # what is summed up for each task between two logs
+
+
+def collate(rows: list[Row]) -> dict[str, torch.Tensor]:
+    """Rows to a batch: `input_ids`, `labels`, `position_ids` and `task_ids`, each of shape (B, T)."""
+    return {
+        field: torch.from_numpy(np.stack([getattr(row, field) for row in rows]).astype(np.int64))
+        for field in Row._fields
+    }
+
+
+def _is_no_padding_warning(record: logging.LogRecord) -> bool:
+    """False for the advice to pass an `attention_mask`: in rows, positions keep padding apart (see `packing`)."""
+    return "since your input_ids may be padded" not in record.getMessage()
+
+
+class MixTrainer(Trainer):
+    """Trains on rows of a mix, and logs what each task has to do with it.
+
+    Beside the Trainer's own entries, each log has `loss/<task>`, `tokens/<task>` (tokens that carry loss) and
+    `examples/<task>` for the steps since the last log, summed over processes and accumulation steps. `loss` is the mean
+    over those tokens: the mean of the task losses weighted by the task tokens. `num_input_tokens_seen` counts all tokens
+    but padding.
+
+    Args:
+        model: Any causal language model that takes `position_ids`.
+        args: The run's settings.
+        train_dataset: The rows.
+        processing_class: The tokenizer, saved with each checkpoint.
+        callbacks: Further callbacks.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: MixConfig,
+        train_dataset: RowDataset,
+        processing_class: PreTrainedTokenizerBase,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            processing_class=processing_class,
+            data_collator=collate,
+            callbacks=callbacks,
+        )
+        for printer in (ProgressCallback, PrinterCallback):
+            self.remove_callback(printer)  # theirs print raw dictionaries; mixgen's own is in `callbacks`
+        logging.getLogger("transformers.modeling_utils").addFilter(_is_no_padding_warning)
+        self.model_accepts_loss_kwargs = True  # `compute_loss` below divides by `num_items_in_batch` itself
+        self.model.config.use_cache = True  # for generation; `compute_loss` turns the cache off for each call
+        self.task_names = train_dataset.task_names
+        # float64 counts tokens exactly and adds losses up without drift; MPS has no such type
+        dtype = torch.float32 if self.args.device.type == "mps" else torch.float64
+        self._sums_K4 = torch.zeros(len(self.task_names), 4, dtype=dtype, device=self.args.device)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The mean loss over the trained tokens of all processes and accumulation steps; adds to each task's sums.
+
+        The cache is off, because with one transformers does not build the mask that keeps examples apart.
+        """
+        outputs = model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False)
+        # The token at t is predicted at t - 1. An example's first token has no label, so none crosses examples.
+        labels_BT = pad(inputs["labels"], (0, 1), value=IGNORED)[:, 1:]
+        losses_BT = cross_entropy(
+            outputs.logits.float().flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED, reduction="none"
+        ).view_as(labels_BT)
+        if model.training:
+            self._add_up(inputs, losses_BT.detach())
+        if num_items_in_batch is None:
+            loss = losses_BT.sum() / (labels_BT != IGNORED).sum()
+        else:
+            loss = losses_BT.sum() / num_items_in_batch
+            if self.args.average_tokens_across_devices:
+                loss = loss * self.accelerator.num_processes  # DDP takes the mean over processes
+        return (loss, outputs) if return_outputs else loss
+
+    def _add_up(self, inputs: dict[str, torch.Tensor], losses_BT: torch.Tensor) -> None:
+        task_ids_BT = inputs["task_ids"]
+        # A loss stands at the token that predicts; its task is that of the token that is predicted.
+        target_tasks_BT = pad(task_ids_BT, (0, 1), value=-1)[:, 1:]
+        trained_BT = pad(inputs["labels"], (0, 1), value=IGNORED)[:, 1:] != IGNORED
+        starts_BT = (inputs["position_ids"] == 0) & (task_ids_BT >= 0)
+        for column, tasks_BT, values_BT in (
+            (LOSS, target_tasks_BT, losses_BT),
+            (TRAINED, target_tasks_BT, trained_BT),
+            (EXAMPLES, task_ids_BT, starts_BT),
+            (TOKENS, task_ids_BT, task_ids_BT >= 0),
+        ):
+            # Index 0 collects padding.
+            sums = torch.zeros(len(self.task_names) + 1, dtype=self._sums_K4.dtype, device=self._sums_K4.device)
+            sums.index_add_(0, tasks_BT.flatten() + 1, values_BT.flatten().to(sums.dtype))
+            self._sums_K4[:, column] += sums[1:]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """See `Trainer.log`; every process calls it at the same steps."""
+        if "loss" in logs:
+            sums = self.accelerator.reduce(self._sums_K4, reduction="sum").tolist()
+            self._sums_K4.zero_()
+            logs["loss"] = sum(task[LOSS] for task in sums) / max(sum(task[TRAINED] for task in sums), 1)
+            for name, task in zip(self.task_names, sums, strict=True):
+                if task[TRAINED]:
+                    logs[f"loss/{name}"] = task[LOSS] / task[TRAINED]
+                logs[f"tokens/{name}"] = int(task[TRAINED])
+                logs[f"examples/{name}"] = int(task[EXAMPLES])
+            self.state.num_input_tokens_seen += int(sum(task[TOKENS] for task in sums))
+            logs["num_input_tokens_seen"] = self.state.num_input_tokens_seen
+        super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Saves without `training_args.bin`: a pickle, which would hold the Hub token; `recipe.yaml` says it all."""
+        super()._save(output_dir, state_dict)
+        (Path(output_dir or self.args.output_dir) / TRAINING_ARGS_NAME).unlink(missing_ok=True)

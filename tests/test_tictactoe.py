@@ -1,0 +1,789 @@
+"""Tic-tac-toe over 100,000 games, held to a referee, a minimax and a storyteller of its own.
+
+Nothing here takes the value of a position from `mixgen`: the board is a tuple of nine signs, symmetries are turns and
+mirrors of its rows, and values are win 1, draw 0, loss -1 for the side to move.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections import Counter
+from functools import cache
+from hashlib import blake2b
+
+import pytest
+
+from mixgen.errors import TaskError
+from mixgen.seeding import rng
+from mixgen.tasks.base import assistant, call, tool, user
+from mixgen.tasks.tictactoe import TicTacToe, canonical_board, canonical_moves, position_split
+from mixgen.tools.board import EMPTY_BOARD, place, render, result, to_move
+
+NUM_GAMES = 100_000
+Z_999 = 3.2905
+CELL_NAMES = ["top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right"]
+ROWS = [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
+THREES = [*ROWS, *zip(*ROWS, strict=True), (0, 4, 8), (2, 4, 6)]
+EMPTY = (".",) * 9
+
+# An independent referee.
+
+
+@cache
+def ending(board):
+    """"X wins", "O wins", "Draw" or, for a game that goes on, None."""
+    for three in THREES:
+        for mark in "XO":
+            if all(board[cell] == mark for cell in three):
+                return f"{mark} wins"
+    return None if "." in board else "Draw"
+
+
+@cache
+def mover(board):
+    return "XO"[(9 - board.count(".")) % 2]
+
+
+@cache
+def moves_of(board):
+    return () if ending(board) else tuple(cell for cell in range(9) if board[cell] == ".")
+
+
+@cache
+def after(board, cell):
+    assert board[cell] == "."
+    return (*board[:cell], mover(board), *board[cell + 1 :])
+
+
+@cache
+def value(board):
+    """The game's value for the side to move, by plain minimax."""
+    if ending(board):
+        return 0 if ending(board) == "Draw" else -1
+    return max(-value(after(board, cell)) for cell in moves_of(board))
+
+
+@cache
+def optimal(board):
+    return tuple(cell for cell in moves_of(board) if -value(after(board, cell)) == value(board))
+
+
+@cache
+def speed(board):
+    """The value for the side to move, larger the sooner a win comes and the later a loss does."""
+    if ending(board):
+        return 0 if ending(board) == "Draw" else -1 - board.count(".")
+    return max(-speed(after(board, cell)) for cell in moves_of(board))
+
+
+@cache
+def soonest(board):
+    """The optimal moves without those that win later or lose sooner than they must."""
+    return tuple(cell for cell in optimal(board) if -speed(after(board, cell)) == speed(board))
+
+
+@cache
+def wins_at_once(board):
+    return tuple(cell for cell in moves_of(board) if ending(after(board, cell)) == f"{mover(board)} wins")
+
+
+@cache
+def images(board):
+    """The eight boards that are this one turned and mirrored."""
+    found = []
+    rows = [board[:3], board[3:6], board[6:]]
+    for _ in range(4):
+        rows = [list(column) for column in zip(*rows[::-1], strict=True)]
+        found += [sum(map(tuple, rows), ()), sum((tuple(row[::-1]) for row in rows), ())]
+    return found
+
+
+@cache
+def canonical(board):
+    return min("".join(image) for image in images(board))
+
+
+@cache
+def held_out(board):
+    """The split that a position with the assistant to move asks for: its hash decides, from three stones on."""
+    if 9 - board.count(".") < 3:
+        return "train"
+    digest = blake2b(f"tictactoe|{canonical(board)}".encode(), digest_size=8).digest()
+    share = int.from_bytes(digest, "big") / 2**64
+    return "test" if share < 0.1 else "validation" if share < 0.2 else "train"
+
+
+def path_of(moves):
+    """The boards before each move and after the last one."""
+    boards = [EMPTY]
+    for cell in moves:
+        assert cell in moves_of(boards[-1]), (moves, boards[-1])
+        boards.append(after(boards[-1], cell))
+    return boards
+
+
+@cache
+def all_positions():
+    found = {EMPTY}
+    layer = {EMPTY}
+    while layer:
+        layer = {after(board, cell) for board in layer for cell in moves_of(board)}
+        found |= layer
+    return found
+
+
+def printed(board):
+    rows = ["".join(board[start : start + 3]) for start in (0, 3, 6)]
+    return "\n".join(rows + ([ending(board)] if ending(board) else []))
+
+
+# An independent storyteller.
+
+
+def told(opening, mark, moves, *, last_words=None):
+    """The conversation of a game, with the outputs of the task's own tool."""
+    session = TicTacToe().tools()
+    messages = [user(opening)]
+    board = EMPTY
+    lines = []
+    for number, cell in enumerate(moves):
+        mine = mover(board) == mark
+        if not mine and number:
+            messages.append(user(CELL_NAMES[cell]))
+        lines.append(f"board[{cell // 3}][{cell % 3}]='{mover(board)}'")
+        board = after(board, cell)
+        if mine or number == len(moves) - 1:
+            code = "\n".join([*lines, "print(board)"])
+            lines = []
+            messages += [call(code), tool(session.call("python", {"code": code}))]
+            words = [f"I play {CELL_NAMES[cell]}."] if mine else []
+            if number == len(moves) - 1:
+                verdict = {"Draw": "Draw.", f"{mark} wins": "I win."}.get(ending(board), "You win.")
+                words.append(last_words or verdict)
+            messages.append(assistant(" ".join(words)))
+    return messages
+
+
+def opening_of(example):
+    return example["messages"][0]["content"]
+
+
+def beginning_of(example):
+    """Where a game begins: with the assistant, or with the user's first stone."""
+    return "assistant" if example["metadata"]["assistant"] == "X" else example["metadata"]["moves"][0]
+
+
+def within_999(count, total, share):
+    return abs(count - total * share) <= Z_999 * math.sqrt(total * share * (1 - share))
+
+
+def frozen(example):
+    """What distinguishes an example, hashable."""
+    turns = tuple(
+        (
+            message["role"],
+            message["content"],
+            message["name"],
+            tuple(
+                (made["type"], made["function"]["name"], *made["function"]["arguments"].items())
+                for made in message["tool_calls"]
+            ),
+        )
+        for message in example["messages"]
+    )
+    facts = example["metadata"]
+    return (
+        turns,
+        facts["assistant"],
+        tuple(facts["moves"]),
+        facts["result"],
+        example["split"],
+        example["key"],
+        example["answer"],
+        example["difficulty"],
+    )
+
+
+def play(count, name, **settings):
+    """The distinct games among `count` draws, with how often each came."""
+    task = TicTacToe(TicTacToe.Config(**settings))
+    generator = rng(0, "test tictactoe", name)
+    return Counter(frozen(task.sample(generator)) for _ in range(count))
+
+
+@pytest.fixture(scope="module")
+def games():
+    return play(NUM_GAMES // 2, "default") + play(NUM_GAMES // 2, "ties", random_ties=True)
+
+
+@pytest.fixture(scope="module")
+def default_games():
+    return play(20_000, "default only")
+
+
+@pytest.fixture(scope="module")
+def examples():
+    """Distinct default and random-ties games, both marks and all results among them."""
+    found = {}
+    for random_ties in (False, True):
+        task = TicTacToe(TicTacToe.Config(random_ties=random_ties))
+        generator = rng(0, "test tictactoe", "examples")
+        for _ in range(600):
+            example = task.sample(generator)
+            found.setdefault(frozen(example)[:3], example)
+    assert len(found) > 400
+    return list(found.values())
+
+
+def assistant_turns(mark, moves):
+    """Each position with the assistant to move in a game, and the move."""
+    return [(board, cell) for board, cell in zip(path_of(moves), moves, strict=False) if mover(board) == mark]
+
+
+# Facts about the game, on mixgen's own functions.
+
+
+def walk_mixgen(board=EMPTY_BOARD, moves=()):
+    """Every sequence of moves to an end, by mixgen's own board functions."""
+    if result(board):
+        yield moves
+        return
+    for cell in range(9):
+        if board[cell] == ".":
+            yield from walk_mixgen(place(board, cell, to_move(board)), (*moves, cell))
+
+
+def test_full_enumeration_counts_255168_games_and_31896_up_to_symmetry():
+    count = 0
+    spellings = set()
+    for moves in walk_mixgen():
+        count += 1
+        spellings.add(canonical_moves(moves))
+    assert count == 255_168
+    assert len(spellings) == 31_896
+
+
+def mixgen_positions():
+    found = {EMPTY_BOARD}
+    layer = {EMPTY_BOARD}
+    while layer:
+        layer = {
+            place(board, cell, to_move(board))
+            for board in layer
+            if not result(board)
+            for cell in range(9)
+            if board[cell] == "."
+        }
+        found |= layer
+    return found
+
+
+def test_there_are_5478_positions_of_which_4520_unfinished_and_765_up_to_symmetry():
+    positions = mixgen_positions()
+    assert positions == {"".join(board) for board in all_positions()}
+    assert len(positions) == 5478
+    assert len({canonical_board(board) for board in positions}) == 765
+    unfinished = [board for board in positions if not result(board)]
+    assert len(unfinished) == 4520
+    for mark, count, distinct in (("X", 2423, 338), ("O", 2097, 289)):
+        waiting = [board for board in unfinished if to_move(board) == mark]
+        assert len(waiting) == count
+        assert len({canonical_board(board) for board in waiting}) == distinct
+
+
+def test_every_position_is_shown_judged_and_turned_as_an_independent_referee_does():
+    for board in all_positions():
+        text = "".join(board)
+        assert result(text) == (ending(board) or "")
+        assert render(text) == printed(board)
+        assert canonical_board(text) == canonical(board)
+        assert position_split(text) == held_out(board)
+        if not ending(board):
+            assert to_move(text) == mover(board)
+        for image in images(board):
+            assert canonical_board("".join(image)) == canonical_board(text)
+
+
+# Every game of 100,000.
+
+
+def test_every_tool_message_is_what_the_tool_prints_and_shows_the_true_board(games):
+    assert games.total() == NUM_GAMES
+    for turns, mark, moves, *_ in games:
+        session = TicTacToe().tools()
+        boards = path_of(moves)
+        shown = []
+        for (role, _, _, calls), (next_role, content, name, _) in zip(turns, turns[1:], strict=False):
+            if not calls:
+                assert next_role != "tool"
+                continue
+            ((kind, tool_name, (argument, code)),) = calls
+            assert (role, next_role, name) == ("assistant", "tool", "python")
+            assert (kind, tool_name, argument) == ("function", "python", "code")
+            assert session.call("python", {"code": code}) == content
+            shown.append(content)
+        due = [printed(board) for board, cell in zip(boards[1:], moves, strict=True)][0 if mark == "X" else 1 :: 2]
+        if mover(boards[-2]) != mark:
+            due.append(printed(boards[-1]))
+        assert shown == due, moves
+        assert "".join(boards[-1]) == session.board
+
+
+def test_every_conversation_tells_its_game_truthfully_move_by_move(games):
+    for turns, mark, moves, *_ in games:
+        expected = [
+            (message["role"], message["content"], message["name"], len(message["tool_calls"]))
+            for message in told(turns[0][1], mark, moves)
+        ]
+        assert [(role, content, name, len(calls)) for role, content, name, calls in turns] == expected
+
+
+def test_the_opening_says_who_starts_and_where(games):
+    for turns, mark, moves, *_ in games:
+        opening = turns[0][1]
+        named = [name for name in CELL_NAMES if f" at {name}." in opening]
+        if mark == "O":
+            assert named == [CELL_NAMES[moves[0]]]
+            assert "X" in opening or "I start" in opening
+        else:
+            assert not named
+            assert "start" in opening or "You're X" in opening or "first" in opening
+    assert len({turns[0][1] for turns, *_ in games}) == 3 * 9 + 3
+
+
+def test_every_game_is_played_to_its_end_and_tool_and_last_words_state_the_result(games):
+    endings = Counter()
+    for turns, mark, moves, outcome, _, _, answer, difficulty in games:
+        final = path_of(moves)[-1]
+        assert ending(final) == outcome
+        verdict = "Draw." if outcome == "Draw" else "I win." if outcome == f"{mark} wins" else "You win."
+        assert turns[-2][1].split("\n")[-1] == outcome
+        assert turns[-1][0] == "assistant"
+        assert turns[-1][1] in (verdict, f"I play {CELL_NAMES[moves[-1]]}. {verdict}")
+        assert answer == verdict
+        assert difficulty == len(moves)
+        for _, content, _, _ in turns[:-1]:
+            assert not any(word in content for word in ("Draw.", "win."))
+        endings[mark, verdict] += 1
+    assert set(endings) == {("X", "I win."), ("X", "Draw."), ("O", "I win."), ("O", "Draw.")}
+
+
+def test_every_assistant_move_is_minimax_optimal(games):
+    checked = 0
+    for _, mark, moves, *_ in games:
+        for board, cell in assistant_turns(mark, moves):
+            assert cell in optimal(board), (board, cell)
+            checked += len(optimal(board)) < len(moves_of(board))
+    assert checked > 1000
+
+
+def test_the_assistant_takes_every_immediate_win_and_never_loses(games):
+    taken = 0
+    for _, mark, moves, outcome, *_ in games:
+        assert outcome in ("Draw", f"{mark} wins")
+        for board, cell in assistant_turns(mark, moves):
+            if wins_at_once(board):
+                assert cell in wins_at_once(board), (board, cell)
+                taken += 1
+    assert taken > 1000
+
+
+def test_the_default_assistant_always_plays_one_move_in_one_position(default_games):
+    policy = {}
+    for _, mark, moves, *_ in default_games:
+        for board, cell in assistant_turns(mark, moves):
+            assert policy.setdefault(board, cell) == cell
+    assert len(policy) > 200
+    assert sum(len(optimal(board)) > 1 for board in policy) > 50
+
+
+def test_random_ties_plays_several_optimal_moves_in_one_position():
+    found = {}
+    for _, mark, moves, *_ in play(20_000, "several", random_ties=True):
+        for board, cell in assistant_turns(mark, moves):
+            found.setdefault(board, set()).add(cell)
+    assert found[EMPTY] == set(range(9))
+    several = [board for board in found if len(found[board]) > 1]
+    assert len(several) > 300
+
+
+def test_the_assistant_starts_as_often_as_asked():
+    for rate in (0.0, 0.2, 0.5, 1.0):
+        drawn = play(4000, "starts", assistant_starts_rate=rate)
+        started = sum(count for (_, mark, *_), count in drawn.items() if mark == "X")
+        assert within_999(started, 4000, rate)
+
+
+def test_the_users_share_of_optimal_moves_is_what_is_asked():
+    for rate in (0.0, 0.5, 1.0):
+        drawn = play(6000, "users", user_optimal_rate=rate, assistant_starts_rate=0.0)
+        expected = variance = good = 0.0
+        for (_, mark, moves, *_), count in drawn.items():
+            for board, cell in zip(path_of(moves), moves, strict=False):
+                best = soonest(board)
+                if mover(board) == mark or len(best) == len(moves_of(board)):
+                    continue
+                share = rate + (1 - rate) * len(best) / len(moves_of(board))
+                expected += count * share
+                variance += count * share * (1 - share)
+                good += count * (cell in best)
+        assert variance or rate == 1
+        assert abs(good - expected) <= Z_999 * math.sqrt(variance) + 1e-6, (rate, good, expected)
+
+
+def outcome_shares(mark, policy):
+    """Exact shares of (assistant wins, draw, user wins) of the policy's moves against uniformly random ones."""
+
+    @cache
+    def shares(board):
+        if ending(board):
+            return tuple(float(ending(board) == outcome) for outcome in (f"{mark} wins", "Draw", f"{theirs} wins"))
+        cells = policy(board) if mover(board) == mark else moves_of(board)
+        below = [shares(after(board, cell)) for cell in cells]
+        return tuple(sum(share) / len(below) for share in zip(*below, strict=True))
+
+    theirs = "XO"[mark == "X"]
+    return shares(EMPTY)
+
+
+@pytest.mark.parametrize(("mark", "stated"), [("O", (0.7775, 0.2225, 0.0)), ("X", (0.968, 0.032, 0.0))])
+def test_random_users_lose_and_draw_as_often_as_the_whole_tree_says(mark, stated):
+    exact = outcome_shares(mark, soonest)
+    assert exact == pytest.approx(stated, abs=5e-4)
+    settings = {"user_optimal_rate": 0.0, "assistant_starts_rate": float(mark == "X"), "random_ties": True}
+    drawn = play(30_000, "random users", **settings)
+    for outcome, share in ((f"{mark} wins", exact[0]), ("Draw", exact[1])):
+        count = sum(times for (_, _, _, found, *_), times in drawn.items() if found == outcome)
+        assert within_999(count, 30_000, share), (outcome, count)
+
+
+@pytest.mark.parametrize("mark", ["X", "O"])
+def test_random_users_fare_as_the_whole_tree_says_against_the_assistant_without_coin_tosses(mark):
+    drawn = play(30_000, "one policy", user_optimal_rate=0.0, assistant_starts_rate=float(mark == "X"))
+    policy = {}
+    for _, _, moves, *_ in drawn:
+        policy.update(assistant_turns(mark, moves))
+    exact = outcome_shares(mark, lambda board: [policy[board]])
+    assert exact[2] == 0
+    for outcome, share in ((f"{mark} wins", exact[0]), ("Draw", exact[1])):
+        count = sum(times for (_, _, _, found, *_), times in drawn.items() if found == outcome)
+        assert within_999(count, 30_000, share), (outcome, count, share)
+
+
+def test_an_optimal_user_always_draws():
+    outcomes = {outcome for _, _, _, outcome, *_ in play(5000, "optimal", user_optimal_rate=1.0)}
+    assert outcomes == {"Draw"}
+
+
+@pytest.mark.parametrize("key", ["assistant_starts_rate", "user_optimal_rate"])
+@pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan, math.inf])
+def test_a_rate_outside_0_to_1_is_an_error_that_names_it(key, bad):
+    with pytest.raises(TaskError, match=rf"\b{key}\b"):
+        TicTacToe.Config(**{key: bad})
+
+
+# Splits.
+
+
+def test_a_game_is_for_training_exactly_when_no_assistant_position_on_its_path_is_held_out(games):
+    seen = Counter()
+    for _, mark, moves, _, split, *_ in games:
+        asked = {held_out(board) for board, _ in assistant_turns(mark, moves)} - {"train"}
+        expected = "test" if "test" in asked else "validation" if asked else "train"
+        assert split == expected, moves
+        seen[split] += 1
+    assert min(seen[split] for split in ("train", "validation", "test")) > 50
+
+
+@pytest.mark.parametrize("random_ties", [False, True])
+def test_the_train_stream_passes_through_no_held_out_position_and_the_others_do(random_ties):
+    task = TicTacToe(TicTacToe.Config(random_ties=random_ties))
+    positions = {}
+    keys = {}
+    for split in ("train", "validation", "test"):
+        stream = task.stream(split=split, seed=0)
+        positions[split] = set()
+        keys[split] = set()
+        for _ in range(5000):
+            example = next(stream)
+            assert example["split"] == split
+            turns = assistant_turns(example["metadata"]["assistant"], example["metadata"]["moves"])
+            found = {canonical(board) for board, _ in turns if 9 - board.count(".") >= 3}
+            if split != "train":
+                assert any(held_out(tuple(board)) == split for board in found)
+            positions[split] |= found
+            keys[split].add(example["key"])
+    assert positions["train"]
+    assert all(held_out(tuple(board)) == "train" for board in positions["train"])
+    assert not any(keys[a] & keys[b] for a, b in [("train", "test"), ("train", "validation"), ("validation", "test")])
+    novel = {board for board in positions["test"] if held_out(tuple(board)) == "test"}
+    assert len(novel) >= 5
+    assert not novel & positions["train"]
+
+
+@pytest.mark.parametrize("random_ties", [False, True])
+def test_validation_and_test_each_hold_2_to_20_percent_of_the_reachable_positions(random_ties):
+    drawn = play(20_000, "reachable", random_ties=random_ties, user_optimal_rate=0.0)
+    reachable = {
+        canonical(board)
+        for _, mark, moves, *_ in drawn
+        for board, _ in assistant_turns(mark, moves)
+        if 9 - board.count(".") >= 3
+    }
+    assert len(reachable) > 60
+    counts = Counter(held_out(tuple(board)) for board in reachable)
+    for split in ("validation", "test"):
+        assert 0.02 <= counts[split] / len(reachable) <= 0.2, counts
+
+
+def test_keys_tell_games_apart_up_to_symmetry_and_splits_are_disjoint_by_key(games):
+    splits = {}
+    classes = {}
+    for _, mark, moves, _, split, key, *_ in games:
+        assert splits.setdefault(key, split) == split
+        eight_paths = zip(*(images(board) for board in path_of(moves)), strict=True)
+        game = (mark, min(eight_paths))
+        assert classes.setdefault(key, game) == game
+    assert len(set(classes.values())) == len(classes) > 500
+
+
+# Scoring.
+
+
+def test_gold_games_score_1(examples):
+    task = TicTacToe()
+    for example in examples:
+        score = task.score(example, example["messages"])
+        assert score.value == 1, score
+        assert score.reason == ""
+
+
+def changed(example, index, part, new):
+    reply = copy.deepcopy(example["messages"])
+    reply[index][part] = new
+    return reply
+
+
+def call_indices(reply):
+    return [index for index, message in enumerate(reply) if message["tool_calls"]]
+
+
+def false_claim_of_o(example, other, draws):
+    """The constant conversation that a broken evaluator gave full marks."""
+    reply = copy.deepcopy(example["messages"][:1])
+    for _ in range(3):
+        reply += [call("board[0][0]='Z'\nprint(board)"), tool("Z..\n...\n...\nO wins"), assistant("I play top left.")]
+        reply.append(user("top"))
+    return [*reply[:-1], assistant("O wins")]
+
+
+def altered_board(example, other, draws):
+    index = draws.choice(call_indices(example["messages"])) + 1
+    board = example["messages"][index]["content"]
+    place = draws.choice([index for index in range(11) if board[index] in "XO."])
+    sign = draws.choice([sign for sign in "XO." if sign != board[place]])
+    return changed(example, index, "content", f"{board[:place]}{sign}{board[place + 1 :]}")
+
+
+def wrong_claim(example, other, draws):
+    claims = [
+        index
+        for index, message in enumerate(example["messages"])
+        if message["content"].startswith("I play") and "I play center." not in message["content"]
+    ]
+    index = draws.choice(claims)
+    _, _, rest = example["messages"][index]["content"].partition(".")
+    return changed(example, index, "content", f"I play center.{rest}")
+
+
+def wrong_verdict(example, other, draws):
+    last = example["messages"][-1]["content"]
+    turned = last.replace("Draw.", "I win.") if "Draw." in last else last.replace("I win.", "Draw.")
+    return changed(example, -1, "content", turned)
+
+
+def illegal_move(example, other, draws):
+    """The assistant's last call puts its stone where one lies, and the tool truly says so."""
+    index = call_indices(example["messages"])[-1]
+    reply = copy.deepcopy(example["messages"])
+    first = example["metadata"]["moves"][0]
+    mark = example["metadata"]["assistant"]
+    code = f"board[{first // 3}][{first % 3}]='{mark}'\nprint(board)"
+    reply[index] = call(code)
+    session = TicTacToe().tools()
+    for place in call_indices(reply):
+        reply[place + 1]["content"] = session.call("python", reply[place]["tool_calls"][0]["function"]["arguments"])
+    assert reply[index + 1]["content"].startswith("error: ")
+    return reply
+
+
+def two_moves_at_once(example, other, draws):
+    reply = copy.deepcopy(example["messages"])
+    index = call_indices(reply)[0]
+    code = reply[index]["tool_calls"][0]["function"]["arguments"]["code"]
+    free = next(cell for cell in range(9) if f"board[{cell // 3}][{cell % 3}]" not in code)
+    mark = example["metadata"]["assistant"]
+    reply[index] = call(code.replace("print", f"board[{free // 3}][{free % 3}]='{mark}'\nprint"))
+    return reply
+
+
+def renamed_tool(example, other, draws):
+    reply = copy.deepcopy(example["messages"])
+    reply[call_indices(reply)[-1]]["tool_calls"][0]["function"]["name"] = "bash"
+    return reply
+
+
+TAGS = "<|python_start|>board[0][0]='X'<|python_end|><|output_start|>X wins<|output_end|>"
+CORRUPTIONS = {
+    "nothing at all": lambda gold, other, draws: [],
+    "the opening alone": lambda gold, other, draws: gold["messages"][:1],
+    "a constant with board[0][0]='Z' and a false O wins": false_claim_of_o,
+    "tag soup": lambda gold, other, draws: [gold["messages"][0], assistant(TAGS * 10)],
+    "tag soup everywhere": lambda gold, other, draws: [{**message, "content": TAGS} for message in gold["messages"]],
+    "tag soup at the end": lambda gold, other, draws: changed(
+        gold, -1, "content", f"{gold['messages'][-1]['content']}{TAGS}"
+    ),
+    "another game's text": lambda gold, other, draws: other["messages"],
+    "another game's reply": lambda gold, other, draws: [gold["messages"][0], *other["messages"][1:]],
+    "an altered board": altered_board,
+    "an empty tool output": lambda gold, other, draws: changed(
+        gold, call_indices(gold["messages"])[0] + 1, "content", ""
+    ),
+    "a wrong claim about the move": wrong_claim,
+    "a wrong verdict": wrong_verdict,
+    "no verdict": lambda gold, other, draws: changed(gold, -1, "content", "I play on."),
+    "an illegal move": illegal_move,
+    "two moves at once": two_moves_at_once,
+    "a call of another tool": renamed_tool,
+    "a truncated game": lambda gold, other, draws: gold["messages"][: -draws.randint(1, len(gold["messages"]) - 1)],
+    "no tool messages": lambda gold, other, draws: [m for m in gold["messages"] if m["role"] != "tool"],
+    "no claims": lambda gold, other, draws: [m for m in gold["messages"] if not m["content"].startswith("I play")],
+    "a message too many": lambda gold, other, draws: [*gold["messages"], user("Another game?")],
+    "the last words twice": lambda gold, other, draws: [*gold["messages"], gold["messages"][-1]],
+    "a call without code": lambda gold, other, draws: changed(
+        gold, call_indices(gold["messages"])[0], "tool_calls", [{}]
+    ),
+    "two calls in a message": lambda gold, other, draws: changed(
+        gold,
+        call_indices(gold["messages"])[0],
+        "tool_calls",
+        gold["messages"][call_indices(gold["messages"])[0]]["tool_calls"] * 2,
+    ),
+    "words beside a call": lambda gold, other, draws: changed(
+        gold, call_indices(gold["messages"])[0], "content", "I win."
+    ),
+    "a board said by the assistant": lambda gold, other, draws: changed(
+        gold, call_indices(gold["messages"])[0] + 1, "role", "assistant"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corrupted_game_scores_below_1_and_says_why(examples, name):
+    task = TicTacToe()
+    draws = random.Random(0)
+    tried = 0
+    for example, other in zip(examples, [*examples[7:], *examples[:7]], strict=True):
+        if name.startswith("another") and beginning_of(example) == beginning_of(other):
+            continue  # from one beginning the assistant may play on as in any other game that has it
+        reply = CORRUPTIONS[name](example, other, draws)
+        assert reply != example["messages"]
+        score = task.score(example, reply)
+        assert score.value < 1, (score, reply)
+        assert score.reason
+        tried += 1
+    assert tried > 100
+
+
+def continuations(example, draws, *, want):
+    """Moves that leave the example at an assistant's move and end as wanted, or None where chance found none."""
+    mark, moves = example["metadata"]["assistant"], example["metadata"]["moves"]
+    path = path_of(moves)
+    for _ in range(20):
+        turns = [number for number, board in enumerate(path[:-1]) if mover(board) == mark]
+        start = draws.choice(turns)
+        choices = [cell for cell in moves_of(path[start]) if cell != moves[start]]
+        if want != "lost":
+            choices = [cell for cell in choices if value(after(path[start], cell)) <= 0]
+        if not choices:
+            continue
+        played = [*moves[:start], draws.choice(choices)]
+        board = after(path[start], played[-1])
+        while not ending(board):
+            cells = moves_of(board)
+            if mover(board) == mark and want != "lost":
+                cells = optimal(board)
+            elif mover(board) != mark and want == "lost":
+                cells = optimal(board)
+            played.append(draws.choice(cells))
+            board = after(board, played[-1])
+        lost = ending(board) not in ("Draw", f"{mark} wins")
+        if lost == (want == "lost"):
+            return played
+    return None
+
+
+def test_a_game_that_is_not_lost_scores_1_though_the_assistant_moves_otherwise(examples):
+    task = TicTacToe()
+    draws = random.Random(0)
+    verdicts = Counter()
+    for example in examples:
+        played = continuations(example, draws, want="not lost")
+        if played:
+            reply = told(opening_of(example), example["metadata"]["assistant"], played)
+            score = task.score(example, reply)
+            assert score.value == 1, (score, played)
+            verdicts[reply[-1]["content"].split(". ")[-1]] += 1
+    assert verdicts["Draw."] > 50
+    assert verdicts["I win."] > 50
+
+
+def test_a_lost_game_scores_below_1_whatever_is_said_at_its_end(examples):
+    task = TicTacToe()
+    draws = random.Random(0)
+    tried = 0
+    for example in examples:
+        played = continuations(example, draws, want="lost")
+        for last_words in (None, "I win.", "Draw.", "You win."):
+            if played:
+                mark = example["metadata"]["assistant"]
+                reply = told(opening_of(example), mark, played, last_words=last_words)
+                assert task.score(example, reply).value < 1
+                tried += 1
+    assert tried > 400
+
+
+def test_a_user_who_moves_otherwise_before_the_assistant_does_is_another_game(examples):
+    task = TicTacToe()
+    tried = 0
+    for example in examples:
+        mark, moves = example["metadata"]["assistant"], example["metadata"]["moves"]
+        for number, board in enumerate(path_of(moves)[:-1]):
+            others = [cell for cell in moves_of(board) if cell != moves[number]]
+            if mover(board) != mark and number and others:
+                played = [*moves[:number], others[0]]
+                board = after(board, others[0])
+                while not ending(board):
+                    played.append(optimal(board)[0])
+                    board = after(board, played[-1])
+                if ending(board) in ("Draw", f"{mark} wins"):
+                    reply = told(opening_of(example), mark, played)
+                    assert task.score(example, reply).value < 1
+                    tried += 1
+    assert tried > 100
+
+
+def test_a_call_that_places_the_users_stone_elsewhere_than_the_user_said_scores_below_1(examples):
+    task = TicTacToe()
+    tried = 0
+    for example in examples:
+        for index, message in enumerate(example["messages"]):
+            if message["role"] == "user" and index:
+                wrong = next(name for name in CELL_NAMES if name != message["content"])
+                reply = copy.deepcopy(example["messages"])
+                reply[index]["content"] = wrong
+                assert task.score(example, reply).value < 1
+                tried += 1
+    assert tried > 500
