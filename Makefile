@@ -23,7 +23,7 @@ help: ## list the targets
 
 .venv: $(STAMP)
 
-# The stamp comes last, so an interrupted install is done again. It is as old as the files that it was made from.
+# The stamp comes last, so an interrupted install is done again.
 $(STAMP): requirements.lock pyproject.toml
 	@rm -f $@
 	@for python in python3.11 python3; do \
@@ -39,8 +39,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-# `accelerate launch` lists in a warning what it was not told, runs one thread a process, and takes 8 GPUs for no config
-# to mean 8. So it is told all of it: a process a GPU, or one on the CPU, which share torch's own count of threads.
+# What `accelerate launch` is not told it picks, and lists in a warning: no process count on a CPU, one thread a process.
+# So it is told everything: one process for each GPU, or one on the CPU, and torch's own count of threads divided among
+# them. A recipe's own `bf16: true` wins over --mixed_precision=no.
 define LAUNCH_FLAGS
 import torch
 gpus = torch.cuda.device_count()
@@ -72,7 +73,7 @@ format: $(STAMP) ## format the code, and fix what can be fixed by itself
 	@$(BIN)/ruff format .
 
 bench: $(STAMP) ## run the benchmarks
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit; done
+	@for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit; done
 
 clean: ## remove .venv, caches and build files; outputs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,13 +1,15 @@
-"""An independent reader of calculator prompts: text in, expression tree out, and an error where it reads in two ways.
+"""An independent reader of calculator prompts: text in, tree out, an error at two readings.
 
-It shares no code with `mixgen.tasks.calculator`: the grammar is written from what a person may take a prompt to mean.
+It shares no code with `mixgen.tasks.calculator`: the grammar is what a person may take a prompt
+to mean.
 
 - Symbols alone (`3 + 4 * 2`) are read as in Python: its precedence, associativity and unary minus.
-- A word operator (`plus`), `negative` or a word function (`the sine of`) stands alone between its parentheses: every
-  operand of it is a number, something in parentheses or a call like `sin(3)`. Anything else can be read in two ways
-  ("the sine of 3 plus 4", "2 plus 3 times 4", "negative 3 plus 4") and raises.
+- A word operator (`plus`), `negative` or a word function (`the sine of`) stands alone between its
+  parentheses: every operand of it is a number, something in parentheses or a call like `sin(3)`.
+  Anything else ("the sine of 3 plus 4", "2 plus 3 times 4", "negative 3 plus 4") raises.
 
-A tree is a tuple: `("number", "3.5")`, `("negative", tree)`, `("call", "sin", tree)` or `("binary", "+", left, right)`.
+A tree is a tuple: `("number", "3.5")`, `("negative", tree)`, `("call", "sin", tree)` or
+`("binary", "+", left, right)`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import mpmath
 
 PHRASES = re.compile(
     r"(?:What is|How much is) (?P<asked>[^?]+)\?"
-    r"|(?:Calculate|Compute|Evaluate|Work out|Find the value of|Tell me|Please compute) (?P<told>.+)\."
+    r"|(?:Calculate|Compute|Evaluate|Work out|Find the value of|Tell me|Please compute)"
+    r" (?P<told>.+)\."
     r"|(?P<equation>[^?=]+) = \?"
 )
 WORD_OPERATORS = {
@@ -167,7 +170,9 @@ def _symbols(items, lowest, text):
         operator = items[0][1]
         binds = PYTHON_PRECEDENCE[operator]
         # `**` associates to the right, and takes a unary minus on its right: 2 ** -1.
-        right, items = _symbols(items[1:], UNARY_PRECEDENCE if operator == "**" else binds + 1, text)
+        right, items = _symbols(
+            items[1:], UNARY_PRECEDENCE if operator == "**" else binds + 1, text
+        )
         tree = ("binary", operator, tree, right)
     return tree, items
 
@@ -191,7 +196,7 @@ def read_code(code):
 
 
 def key_of(tree):
-    """The canonical key: every operator in parentheses, operands of + and * in sorted order of their keys."""
+    """The canonical key: operators in parentheses, operands of + and * in order of their keys."""
     match tree:
         case ("number", text):
             return repr(float(text)) if "." in text else str(int(text))
@@ -208,7 +213,7 @@ def key_of(tree):
 
 
 def depth_of(tree):
-    """Operators and functions on the longest way from the root to a number; a sign is part of its number."""
+    """Operators and functions on the longest way from the root to a number; signs do not count."""
     match tree:
         case ("number", _):
             return 0

@@ -1,8 +1,9 @@
-"""Calculator over 100,000 samples: prompts are read back by an independent reader, answers checked to 50 digits."""
+"""Calculator over 100,000 samples: an independent reader for prompts, 50 digits for answers."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import random
 import re
@@ -62,7 +63,10 @@ def draw(count, name, **settings):
 
 def trees(count, **settings):
     """The trees of `count` examples, read from their prompts."""
-    return [read_prompt(example["messages"][0]["content"]) for example in draw(count, "trees", **settings)]
+    return [
+        read_prompt(example["messages"][0]["content"])
+        for example in draw(count, "trees", **settings)
+    ]
 
 
 def within_999(count, total, share):
@@ -100,7 +104,7 @@ def examples():
     return draw(2000, "examples")
 
 
-# The reader itself: without these, "every prompt reads one way" could pass because the reader lets everything through.
+# The reader itself: one that let everything through would make the tests below pass.
 
 
 @pytest.mark.parametrize(
@@ -191,11 +195,18 @@ def test_every_answer_agrees_with_50_digit_arithmetic_to_ten_significant_digits(
         off = units_off(problem.answer, exact_value(problem.tree))
         if off > 1:
             wrong.append((round(off, 1), problem.prompt, problem.answer))
-    assert not wrong, f"{len(wrong)} of {len(problems)} off by more than one unit: {sorted(wrong)[-10:]}"
+    assert not wrong, (
+        f"{len(wrong)} of {len(problems)} off by more than one unit: {sorted(wrong)[-10:]}"
+    )
 
 
 def test_whole_answers_of_whole_problems_are_printed_in_full(problems):
-    whole = [problem for problem in problems if isinstance(exact_value(problem.tree), int)]
+    closed = {"+", "-", "*", "//", "%", "**", "abs", "factorial"}
+    whole = [
+        problem
+        for problem in problems
+        if "." not in problem.code and closed.issuperset(operators_of(problem.tree))
+    ]
     assert len(whole) > NUM_SAMPLES / 20
     for problem in whole:
         assert problem.answer == str(exact_value(problem.tree)), problem
@@ -227,9 +238,22 @@ def test_every_operator_function_depth_and_spelling_occurs_in_a_fair_share(probl
     for depth in (1, 2, 3):
         assert within_999(depths[depth], NUM_SAMPLES, 1 / 3), depths
     text = "\n".join(strip_phrasing(problem.prompt) for problem in problems)
-    for spelling in ["×", "÷", "^", "**", " times ", " multiplied by ", " over ", " mod ", " modulo ", " raised to "]:
+    for spelling in [
+        "×",
+        "÷",
+        "^",
+        "**",
+        " times ",
+        " multiplied by ",
+        " over ",
+        " mod ",
+        " modulo ",
+        " raised to ",
+    ]:
         assert text.count(spelling) > 1000, spelling
-    in_words = sum(bool(re.search("[a-z] [a-z(]", strip_phrasing(problem.prompt))) for problem in problems)
+    in_words = sum(
+        bool(re.search("[a-z] [a-z(]", strip_phrasing(problem.prompt))) for problem in problems
+    )
     assert 0.2 < in_words / NUM_SAMPLES < 0.8
 
 
@@ -250,7 +274,11 @@ def test_one_problem_in_other_words_or_with_operands_turned_has_one_key(problems
     groups = {}
     for problem in problems:
         groups.setdefault(key_of(problem.tree), []).append(problem)
-    reworded = {key: group for key, group in groups.items() if len({strip_phrasing(p.prompt) for p in group}) > 1}
+    reworded = {
+        key: group
+        for key, group in groups.items()
+        if len({strip_phrasing(p.prompt) for p in group}) > 1
+    }
     turned = {key: group for key, group in groups.items() if len({p.tree for p in group}) > 1}
     assert len(reworded) > 100
     assert len(turned) > 20
@@ -264,7 +292,10 @@ def test_different_problems_have_different_keys(problems):
     for problem in problems:
         trees_of_key.setdefault(problem.key, set()).add(key_of(problem.tree))
     assert all(len(found) == 1 for found in trees_of_key.values())
-    code_key = {key_of(read_code(code)) for code in ["3-4", "4-3", "-3-4", "3-(-4)", "-(3-4)", "(-2)**2", "-2**2"]}
+    code_key = {
+        key_of(read_code(code))
+        for code in ["3-4", "4-3", "-3-4", "3-(-4)", "-(3-4)", "(-2)**2", "-2**2"]
+    }
     assert len(code_key) == 7
 
 
@@ -291,7 +322,7 @@ def with_part(example, index, part, value):
 
 
 def with_code(example, code, *, last=None, output=None):
-    """A reply with other code, the executor's true output for it unless another is given, and the gold last words."""
+    """A reply with other code and, unless given, the executor's output and the gold last words."""
     question, _, _, gold_last = example["messages"]
     printed = Calculator().tools().call("python", {"code": code}) if output is None else output
     return [question, call(code), tool(printed), gold_last if last is None else assistant(last)]
@@ -322,26 +353,37 @@ CORRUPTIONS = {
         gold, 2, "content", changed_digit(gold["messages"][2]["content"], draws)
     ),
     "an empty tool output": lambda gold, other, draws: with_part(gold, 2, "content", ""),
-    "a wrong call, the right number": lambda gold, other, draws: with_code(gold, f"{code_of(gold)}+1e3"),
+    "a wrong call, the right number": lambda gold, other, draws: with_code(
+        gold, f"{code_of(gold)}+1e3"
+    ),
     "a wrong call, its number": lambda gold, other, draws: with_code(
-        gold, f"{code_of(gold)}+1e3", last=f"The answer is {format_value(evaluate(f'{code_of(gold)}+1e3'))}."
+        gold,
+        f"{code_of(gold)}+1e3",
+        last=f"The answer is {format_value(evaluate(f'{code_of(gold)}+1e3'))}.",
     ),
     "a wrong call, a faked output": lambda gold, other, draws: with_code(
         gold, f"{code_of(gold)}+1e3", output=gold["answer"]
     ),
     "nonsense, the right number": lambda gold, other, draws: with_code(gold, "foo(bar)+!"),
-    "nonsense, a faked output": lambda gold, other, draws: with_code(gold, "foo(bar)+!", output=gold["answer"]),
+    "nonsense, a faked output": lambda gold, other, draws: with_code(
+        gold, "foo(bar)+!", output=gold["answer"]
+    ),
     "a call that needs eval": lambda gold, other, draws: with_code(
         gold, f"__import__('os').getpid()*0+{gold['answer']}", output=gold["answer"]
     ),
     "a call of another tool": lambda gold, other, draws: renamed_tool(gold),
     "another problem's text": lambda gold, other, draws: other["messages"],
-    "another problem's reply": lambda gold, other, draws: [gold["messages"][0], *other["messages"][1:]],
+    "another problem's reply": lambda gold, other, draws: [
+        gold["messages"][0],
+        *other["messages"][1:],
+    ],
     "tag soup as last words": lambda gold, other, draws: with_part(
         gold, 3, "content", f"{TAGS}{gold['messages'][3]['content']}"
     ),
     "tag soup alone": lambda gold, other, draws: [gold["messages"][0], assistant(TAGS * 20)],
-    "tag soup everywhere": lambda gold, other, draws: [{**message, "content": TAGS} for message in gold["messages"]],
+    "tag soup everywhere": lambda gold, other, draws: [
+        {**message, "content": TAGS} for message in gold["messages"]
+    ],
     "tag soup as code": lambda gold, other, draws: with_code(gold, TAGS, output=gold["answer"]),
     "words beside the call": lambda gold, other, draws: with_part(gold, 1, "content", "42"),
     "two calls at once": lambda gold, other, draws: with_part(
@@ -351,8 +393,13 @@ CORRUPTIONS = {
     "a call within the last words": lambda gold, other, draws: with_part(
         gold, 3, "tool_calls", gold["messages"][1]["tool_calls"]
     ),
-    "a tool message by the assistant": lambda gold, other, draws: with_part(gold, 2, "role", "assistant"),
-    "an easier question": lambda gold, other, draws: [user("What is 1 + 1?"), *gold["messages"][1:]],
+    "a tool message by the assistant": lambda gold, other, draws: with_part(
+        gold, 2, "role", "assistant"
+    ),
+    "an easier question": lambda gold, other, draws: [
+        user("What is 1 + 1?"),
+        *gold["messages"][1:],
+    ],
 }
 
 
@@ -367,7 +414,7 @@ def test_gold_replies_score_1(examples):
 def test_a_corrupted_reply_scores_below_1_and_says_why(examples, name):
     task = Calculator()
     draws = random.Random(0)
-    for example, other in zip(examples[:300], examples[1:], strict=False):
+    for example, other in itertools.pairwise(examples[:300]):
         if example["answer"] == other["answer"]:
             continue
         reply = CORRUPTIONS[name](example, other, draws)
@@ -386,7 +433,11 @@ def test_a_longer_way_to_the_same_value_scores_1(examples):
 
 def test_last_words_that_differ_from_the_tools_output_score_below_1():
     task = Calculator()
-    large = [e for e in draw(20_000, "large") if len(e["answer"].lstrip("-")) >= 11 and "." not in e["answer"]]
+    large = [
+        e
+        for e in draw(20_000, "large")
+        if len(e["answer"].lstrip("-")) >= 11 and "." not in e["answer"]
+    ]
     assert len(large) > 20
     for example in large:
         reply = with_code(example, f"{code_of(example)}+1")
@@ -427,14 +478,22 @@ def test_without_decimals_every_operand_is_whole(setting):
 
 
 def test_a_negative_rate_of_0_makes_no_negative_operand():
-    prompts = [example["messages"][0]["content"] for example in draw(5000, "positive", negative_rate=0.0)]
+    prompts = [
+        example["messages"][0]["content"] for example in draw(5000, "positive", negative_rate=0.0)
+    ]
     assert all("negative" not in prompt for prompt in prompts)
-    assert all(not number.startswith("-") for prompt in prompts for number in numbers_of(read_prompt(prompt)))
+    assert all(
+        not number.startswith("-")
+        for prompt in prompts
+        for number in numbers_of(read_prompt(prompt))
+    )
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.15, 0.5, 1.0])
 def test_negative_rate_is_the_share_of_negative_operands(rate):
-    found = trees(3000, negative_rate=rate, operators=["*"], functions=[], max_depth=1, decimal_rate=0.0)
+    found = trees(
+        3000, negative_rate=rate, operators=["*"], functions=[], max_depth=1, decimal_rate=0.0
+    )
     numbers = [number for tree in found for number in numbers_of(tree)]
     assert within_999(sum(number.startswith("-") for number in numbers), len(numbers), rate)
 
@@ -463,18 +522,26 @@ def test_a_function_rate_of_0_makes_no_function():
 
 @pytest.mark.parametrize("operators", [["+"], ["-", "/"], ["**"], ["%", "//"], list(BINARY)])
 def test_only_the_operators_asked_for_occur_and_all_of_them(operators):
-    found = {name for tree in trees(2000, operators=operators, functions=[]) for name in operators_of(tree)}
+    found = {
+        name
+        for tree in trees(2000, operators=operators, functions=[])
+        for name in operators_of(tree)
+    }
     assert found == set(operators)
 
 
-@pytest.mark.parametrize("functions", [["sqrt"], ["sin", "abs"], ["factorial", "exp", "acos"], list(FUNCTIONS)])
+@pytest.mark.parametrize(
+    "functions", [["sqrt"], ["sin", "abs"], ["factorial", "exp", "acos"], list(FUNCTIONS)]
+)
 def test_only_the_functions_asked_for_occur_and_all_of_them(functions):
     found = {name for tree in trees(2000, functions=functions) for name in operators_of(tree)}
     assert found - set(BINARY) == set(functions)
 
 
 def test_without_functions_no_function_occurs_whatever_their_rate():
-    found = {name for tree in trees(1000, functions=[], function_rate=1.0) for name in operators_of(tree)}
+    found = {
+        name for tree in trees(1000, functions=[], function_rate=1.0) for name in operators_of(tree)
+    }
     assert found == set(BINARY)
 
 
@@ -513,7 +580,7 @@ def test_an_unknown_function_is_told_the_nearest_one():
 
 
 class CountingRandom(random.Random):
-    """A generator that fails after five million draws, so that an endless search becomes a failing test."""
+    """Fails after five million draws, so that an endless search becomes a failing test."""
 
     count = 0
 
@@ -534,6 +601,6 @@ def test_settings_that_no_expression_satisfies_are_an_error_and_no_endless_searc
 def test_settings_that_leave_a_split_empty_are_an_error(monkeypatch):
     monkeypatch.setattr(base, "MAX_REJECTIONS", 1000)
     task = Calculator(Calculator.Config(functions=["factorial"], function_rate=1.0, min_depth=3))
-    with pytest.raises(TaskError, match="calculator.*distinct problems"):
+    with pytest.raises(TaskError, match=r"calculator.*distinct problems"):
         for split in ("train", "validation", "test"):
             task.sample_from(split, CountingRandom(0))

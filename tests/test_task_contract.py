@@ -1,4 +1,4 @@
-"""What every registered task promises, tested on each of them: write a task, and these tests are its first ones."""
+"""What every registered task promises: write a task, and these are its first tests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,21 @@ import pytest
 
 from mixgen.errors import TaskError
 from mixgen.seeding import rng, stream
-from mixgen.tasks.base import SPLITS, Example, Message, Score, registered_tasks, split_of, task_class
+from mixgen.tasks.base import (
+    SPLITS,
+    Example,
+    Message,
+    Score,
+    registered_tasks,
+    split_of,
+    task_class,
+)
 
 TASKS = sorted(registered_tasks())
-NUM_DRAWS = 5000
-MIN_DISTINCT = {"calculator": 4500}  # keys among NUM_DRAWS; tictactoe without coin tosses has 200 games up to symmetry
+NUM_DRAWS = {"train": 5000, "validation": 1000, "test": 1000}
+MIN_DISTINCT = {
+    "calculator": 4500
+}  # keys in train; tictactoe has some 150: its assistant plays one policy
 ROLES = ("user", "assistant", "tool")
 
 pytestmark = pytest.mark.parametrize("name", TASKS)
@@ -32,12 +42,19 @@ def take(name, count=100, *, split="train", seed=0, block=0):
 @pytest.fixture(scope="module")
 def drawn():
     """The first examples of every task's splits, in seed 0."""
-    return {(name, split): take(name, NUM_DRAWS, split=split) for name in TASKS for split in SPLITS}
+    return {
+        (name, split): take(name, NUM_DRAWS[split], split=split)
+        for name in TASKS
+        for split in SPLITS
+    }
 
 
 @pytest.fixture(scope="module")
 def few(drawn):
-    return {name: [example for split in SPLITS for example in drawn[name, split][:100]] for name in TASKS}
+    return {
+        name: [example for split in SPLITS for example in drawn[name, split][:100]]
+        for name in TASKS
+    }
 
 
 def test_the_built_in_tasks_are_registered(name):
@@ -84,7 +101,11 @@ def test_every_message_has_all_four_fields_and_its_turn(name, drawn):
 def test_the_last_words_state_the_answer(name, drawn):
     for split in SPLITS:
         for example in drawn[name, split]:
-            assert example["messages"][-1]["content"].removesuffix(".").endswith(example["answer"].removesuffix("."))
+            assert (
+                example["messages"][-1]["content"]
+                .removesuffix(".")
+                .endswith(example["answer"].removesuffix("."))
+            )
 
 
 def test_every_example_survives_json(name, few):
@@ -94,12 +115,16 @@ def test_every_example_survives_json(name, few):
 
 def test_every_call_is_of_a_tool_that_the_example_declares(name, few):
     for example in few[name]:
-        declared = {schema["function"]["name"]: schema["function"]["parameters"] for schema in example["tools"]}
+        declared = {
+            schema["function"]["name"]: schema["function"]["parameters"]
+            for schema in example["tools"]
+        }
         for message in example["messages"]:
             for made in message["tool_calls"]:
                 assert made["type"] == "function"
                 parameters = declared[made["function"]["name"]]
-                assert set(parameters["required"]) <= set(made["function"]["arguments"]) <= set(parameters["properties"])
+                given = set(made["function"]["arguments"])
+                assert set(parameters["required"]) <= given <= set(parameters["properties"])
 
 
 def test_every_tool_message_is_what_the_tasks_own_tools_print(name, drawn):
@@ -142,7 +167,7 @@ def altered(message, part, value):
     return {**message, part: value}
 
 
-TAGS = "<|assistant_start|><|python_start|>1<|python_end|><|output_start|>1<|output_end|><|assistant_end|>"
+TAGS = "<|python_start|>1<|python_end|><|output_start|>1<|output_end|><|assistant_end|>"
 
 
 def corruptions(example, other):
@@ -161,56 +186,100 @@ def corruptions(example, other):
     yield "tag soup at the end", [*head, altered(last, "content", last["content"] + TAGS)]
     yield "tag soup only", [gold[0], altered(last, "content", TAGS * 10)]
     yield "tag soup everywhere", [altered(message, "content", TAGS) for message in gold]
-    yield "two answers", [*head, altered(last, "content", f"{last['content']} {other['messages'][-1]['content']}!")]
+    two_answers = f"{last['content']} {other['messages'][-1]['content']}!"
+    yield "two answers", [*head, altered(last, "content", two_answers)]
     yield "another problem", other["messages"]
     yield "no roles", [altered(message, "role", "") for message in gold]
     yield "all said by the user", [altered(message, "role", "user") for message in gold]
     yield "reversed", gold[::-1]
-    yield "another question", [altered(gold[0], "content", "What is the capital of France?"), *gold[1:]]
+    yield (
+        "another question",
+        [altered(gold[0], "content", "What is the capital of France?"), *gold[1:]],
+    )
     for index, message in enumerate(gold):
         before, after = gold[:index], gold[index + 1 :]
         if message["role"] == "tool":
             yield f"tool output {index} missing", before + after
-            yield f"tool output {index} empty", [*before, altered(message, "content", ""), *after]
-            yield f"tool output {index} longer", [*before, altered(message, "content", message["content"] + "1"), *after]
-            yield f"tool output {index} an error", [*before, altered(message, "content", "error: no"), *after]
+            for output in ("", "error: no", message["content"] + "1", f" {message['content']}"):
+                told = f"tool output {index} {output!r}"
+                yield told, [*before, altered(message, "content", output), *after]
         if message["tool_calls"]:
             yield f"call {index} missing", before + after
             yield f"call {index} empty", [*before, altered(message, "tool_calls", []), *after]
-            yield f"call {index} twice", [*before, altered(message, "tool_calls", message["tool_calls"] * 2), *after]
+            twice = altered(message, "tool_calls", message["tool_calls"] * 2)
+            yield f"call {index} twice", [*before, twice, *after]
             function = message["tool_calls"][0]["function"]
-            for changed in ({"name": "no_such_tool"}, {"arguments": {}}, {"arguments": {"code": "nonsense"}}):
-                made = {"type": "function", "function": function | changed}
-                yield f"call {index} with {changed}", [*before, altered(message, "tool_calls", [made]), *after]
+            for other_part in (
+                {"name": "no_such_tool"},
+                {"arguments": {}},
+                {"arguments": {"code": "nonsense"}},
+            ):
+                made = {"type": "function", "function": function | other_part}
+                told = f"call {index} with {other_part}"
+                yield told, [*before, altered(message, "tool_calls", [made]), *after]
 
 
 def test_corrupted_replies_score_below_1_and_say_why(name, few):
     task = make(name)
+    accepted = {}
+    tried = 0
     for example, other in itertools.pairwise(few[name]):
         if example["messages"][0] == other["messages"][0]:
             continue
         for corruption, reply in corruptions(example, other):
             score = task.score(example, reply)
-            assert 0 <= score.value < 1, (corruption, score, reply)
-            assert score.reason, (corruption, reply)
+            if not 0 <= score.value < 1 or not score.reason:
+                accepted.setdefault(corruption, reply)
+            tried += 1
+    assert tried > 1000
+    assert not accepted, list(accepted)
+
+
+def broken_replies(gold):
+    """Conversations with a message that is none, or lacks a field, or has one of another type."""
+    junk = ({}, None, 7, "text", [], {"role": "assistant"}, {"role": "tool", "content": None})
+    for thing in junk:
+        yield [thing]
+        yield [thing] * len(gold)
+    for index, message in enumerate(gold):
+        before, after = gold[:index], gold[index + 1 :]
+        for thing in junk:
+            yield [*before, thing, *after]
+        for part in ("role", "content"):
+            yield [*before, {f: v for f, v in message.items() if f != part}, *after]
+            for value in (None, 7, ["text"], ""):
+                if value != message[part]:
+                    yield [*before, altered(message, part, value), *after]
+        if message["tool_calls"]:
+            function = message["tool_calls"][0]["function"]
+            yield [*before, {f: v for f, v in message.items() if f != "tool_calls"}, *after]
+            for calls in (
+                *(None, 7, "text", [None], ["text"], [[]], [{}], [{"function": None}]),
+                [{"type": "function", "function": {"name": function["name"]}}],
+                *([{"function": function | {"arguments": bad}}] for bad in (None, "{}", 7, [], {})),
+                *([{"function": function | {"arguments": {"code": bad}}}] for bad in (None, 7, [])),
+            ):
+                yield [*before, altered(message, "tool_calls", calls), *after]
 
 
 def test_a_reply_that_is_no_conversation_scores_0_and_raises_nothing(name, few):
     task = make(name)
+    raised = {}
+    accepted = []
+    tried = 0
     for example in few[name][:20]:
-        gold = example["messages"]
-        for junk in ({}, None, 7, "text", [], {"role": "assistant"}, {"role": "tool", "content": None}):
-            for reply in ([junk], [junk] * len(gold), *([*gold[:i], junk, *gold[i + 1 :]] for i in range(len(gold)))):
-                assert task.score(example, reply).value == 0, reply
-        for index, message in enumerate(gold):
-            for part in Message.__annotations__:
-                without = {field: value for field, value in message.items() if field != part}
-                for broken in (without, altered(message, part, None), altered(message, part, 7)):
-                    reply = [*gold[:index], broken, *gold[index + 1 :]]
-                    score = task.score(example, reply)
-                    assert isinstance(score, Score)
-                    if part in ("role", "content"):
-                        assert score.value == 0, reply
+        for reply in broken_replies(example["messages"]):
+            tried += 1
+            try:
+                score = task.score(example, reply)
+            except Exception as error:
+                raised.setdefault(repr(error), reply)
+                continue
+            if score.value != 0 or not score.reason:
+                accepted.append(reply)
+    assert tried > 1000
+    assert not raised, list(raised)
+    assert not accepted, accepted[0]
 
 
 # Streams.
@@ -226,14 +295,13 @@ def test_a_stream_is_a_pure_function_of_split_seed_and_block(name):
 def test_the_global_random_state_neither_changes_a_stream_nor_is_changed_by_it(name):
     quiet = take(name, 200)
     noisy = []
-    random.seed(1)
     examples = make(name).stream(split="train", seed=0)
     for index in range(200):
-        random.seed(index)
-        random.random()
+        random.seed(index)  # noqa: TID251 - the noise that must not matter
+        random.random()  # noqa: TID251
         noisy.append(next(examples))
     assert noisy == quiet
-    random.seed(5)
+    random.seed(5)  # noqa: TID251
     before = random.getstate()
     take(name, 200)
     assert random.getstate() == before
@@ -265,13 +333,22 @@ def test_other_seeds_blocks_and_splits_give_other_streams(name):
 
 
 def test_seed_43_is_not_seed_42_shifted(name):
-    numbers = {seed: {rng(seed, "train", name, block).random() for block in range(1000)} for seed in (42, 43)}
+    numbers = {
+        seed: {rng(seed, "train", name, block).random() for block in range(1000)}
+        for seed in (42, 43)
+    }
     assert len(numbers[42]) == len(numbers[43]) == 1000
     assert not numbers[42] & numbers[43]
     long = [rng(seed, "train", name, 0) for seed in (42, 43)]
     series = [{generator.random() for _ in range(20_000)} for generator in long]
     assert not series[0] & series[1]
-    names = [("train", name, 1), ("train", name, "1"), ("train", f"{name}1"), (name, "train", 1), ("train", name, 11)]
+    names = [
+        ("train", name, 1),
+        ("train", name, "1"),
+        ("train", f"{name}1"),
+        (name, "train", 1),
+        ("train", name, 11),
+    ]
     assert len({stream(seed, *parts) for seed in (42, 43, -42, 421) for parts in names}) == 20
 
 
@@ -279,7 +356,7 @@ def test_ids_are_unique_and_name_task_split_and_position(name, drawn):
     ids = [example["id"] for split in SPLITS for example in drawn[name, split]]
     for seed, block in [(0, 1), (1, 0), (1, 1), (10, 0), (0, 10)]:
         ids += [example["id"] for example in take(name, 50, seed=seed, block=block)]
-    assert len(set(ids)) == len(ids) == 3 * NUM_DRAWS + 250
+    assert len(set(ids)) == len(ids) == sum(NUM_DRAWS.values()) + 250
     for split in SPLITS:
         for index, example in enumerate(drawn[name, split]):
             assert example["id"].startswith(f"{name}-{split}-")
@@ -325,9 +402,14 @@ def test_no_question_of_the_test_split_is_answered_in_training(name, drawn):
 def test_split_of_puts_each_share_of_keys_where_it_says(name):
     keys = [f"problem {number}" for number in range(100_000)]
     for share in (0.0, 0.02, 0.1, 0.5):
-        counts = {split: 0 for split in SPLITS}
+        counts = dict.fromkeys(SPLITS, 0)
         for key in keys:
             counts[split_of(name, key, share)] += 1
         for split in ("validation", "test"):
-            assert abs(counts[split] / len(keys) - share) <= 3.2905 * (share * (1 - share) / len(keys)) ** 0.5
-    assert [split_of(name, key) for key in keys[:1000]] != [split_of(f"{name}x", key) for key in keys[:1000]]
+            assert (
+                abs(counts[split] / len(keys) - share)
+                <= 3.2905 * (share * (1 - share) / len(keys)) ** 0.5
+            )
+    assert [split_of(name, key) for key in keys[:1000]] != [
+        split_of(f"{name}x", key) for key in keys[:1000]
+    ]

@@ -1,12 +1,14 @@
 """Tic-tac-toe over 100,000 games, held to a referee, a minimax and a storyteller of its own.
 
-Nothing here takes the value of a position from `mixgen`: the board is a tuple of nine signs, symmetries are turns and
-mirrors of its rows, and values are win 1, draw 0, loss -1 for the side to move.
+Nothing here takes the value of a position from `mixgen`: the board is a tuple of nine signs,
+symmetries are turns and mirrors of its rows, and values are win 1, draw 0, loss -1 for the side to
+move.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import random
 from collections import Counter
@@ -23,7 +25,17 @@ from mixgen.tools.board import EMPTY_BOARD, place, render, result, to_move
 
 NUM_GAMES = 100_000
 Z_999 = 3.2905
-CELL_NAMES = ["top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right"]
+CELL_NAMES = [
+    "top left",
+    "top",
+    "top right",
+    "left",
+    "center",
+    "right",
+    "bottom left",
+    "bottom",
+    "bottom right",
+]
 ROWS = [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
 THREES = [*ROWS, *zip(*ROWS, strict=True), (0, 4, 8), (2, 4, 6)]
 EMPTY = (".",) * 9
@@ -33,7 +45,7 @@ EMPTY = (".",) * 9
 
 @cache
 def ending(board):
-    """"X wins", "O wins", "Draw" or, for a game that goes on, None."""
+    """ "X wins", "O wins", "Draw" or, for a game that goes on, None."""
     for three in THREES:
         for mark in "XO":
             if all(board[cell] == mark for cell in three):
@@ -86,7 +98,9 @@ def soonest(board):
 
 @cache
 def wins_at_once(board):
-    return tuple(cell for cell in moves_of(board) if ending(after(board, cell)) == f"{mover(board)} wins")
+    return tuple(
+        cell for cell in moves_of(board) if ending(after(board, cell)) == f"{mover(board)} wins"
+    )
 
 
 @cache
@@ -107,7 +121,7 @@ def canonical(board):
 
 @cache
 def held_out(board):
-    """The split that a position with the assistant to move asks for: its hash decides, from three stones on."""
+    """The split that a position with the assistant to move asks for, by its hash."""
     if 9 - board.count(".") < 3:
         return "train"
     digest = blake2b(f"tictactoe|{canonical(board)}".encode(), digest_size=8).digest()
@@ -172,7 +186,9 @@ def opening_of(example):
 
 def beginning_of(example):
     """Where a game begins: with the assistant, or with the user's first stone."""
-    return "assistant" if example["metadata"]["assistant"] == "X" else example["metadata"]["moves"][0]
+    return (
+        "assistant" if example["metadata"]["assistant"] == "X" else example["metadata"]["moves"][0]
+    )
 
 
 def within_999(count, total, share):
@@ -239,7 +255,11 @@ def examples():
 
 def assistant_turns(mark, moves):
     """Each position with the assistant to move in a game, and the move."""
-    return [(board, cell) for board, cell in zip(path_of(moves), moves, strict=False) if mover(board) == mark]
+    return [
+        (board, cell)
+        for board, cell in zip(path_of(moves), moves, strict=False)
+        if mover(board) == mark
+    ]
 
 
 # Facts about the game, on mixgen's own functions.
@@ -315,7 +335,7 @@ def test_every_tool_message_is_what_the_tool_prints_and_shows_the_true_board(gam
         session = TicTacToe().tools()
         boards = path_of(moves)
         shown = []
-        for (role, _, _, calls), (next_role, content, name, _) in zip(turns, turns[1:], strict=False):
+        for (role, _, _, calls), (next_role, content, name, _) in itertools.pairwise(turns):
             if not calls:
                 assert next_role != "tool"
                 continue
@@ -324,7 +344,9 @@ def test_every_tool_message_is_what_the_tool_prints_and_shows_the_true_board(gam
             assert (kind, tool_name, argument) == ("function", "python", "code")
             assert session.call("python", {"code": code}) == content
             shown.append(content)
-        due = [printed(board) for board, cell in zip(boards[1:], moves, strict=True)][0 if mark == "X" else 1 :: 2]
+        due = [printed(board) for board, cell in zip(boards[1:], moves, strict=True)][
+            0 if mark == "X" else 1 :: 2
+        ]
         if mover(boards[-2]) != mark:
             due.append(printed(boards[-1]))
         assert shown == due, moves
@@ -337,7 +359,9 @@ def test_every_conversation_tells_its_game_truthfully_move_by_move(games):
             (message["role"], message["content"], message["name"], len(message["tool_calls"]))
             for message in told(turns[0][1], mark, moves)
         ]
-        assert [(role, content, name, len(calls)) for role, content, name, calls in turns] == expected
+        assert [
+            (role, content, name, len(calls)) for role, content, name, calls in turns
+        ] == expected
 
 
 def test_the_opening_says_who_starts_and_where(games):
@@ -358,7 +382,9 @@ def test_every_game_is_played_to_its_end_and_tool_and_last_words_state_the_resul
     for turns, mark, moves, outcome, _, _, answer, difficulty in games:
         final = path_of(moves)[-1]
         assert ending(final) == outcome
-        verdict = "Draw." if outcome == "Draw" else "I win." if outcome == f"{mark} wins" else "You win."
+        verdict = (
+            "Draw." if outcome == "Draw" else "I win." if outcome == f"{mark} wins" else "You win."
+        )
         assert turns[-2][1].split("\n")[-1] == outcome
         assert turns[-1][0] == "assistant"
         assert turns[-1][1] in (verdict, f"I play {CELL_NAMES[moves[-1]]}. {verdict}")
@@ -434,12 +460,15 @@ def test_the_users_share_of_optimal_moves_is_what_is_asked():
 
 
 def outcome_shares(mark, policy):
-    """Exact shares of (assistant wins, draw, user wins) of the policy's moves against uniformly random ones."""
+    """Exact shares of (assistant wins, draw, user wins) against uniformly random moves."""
 
     @cache
     def shares(board):
         if ending(board):
-            return tuple(float(ending(board) == outcome) for outcome in (f"{mark} wins", "Draw", f"{theirs} wins"))
+            return tuple(
+                float(ending(board) == outcome)
+                for outcome in (f"{mark} wins", "Draw", f"{theirs} wins")
+            )
         cells = policy(board) if mover(board) == mark else moves_of(board)
         below = [shares(after(board, cell)) for cell in cells]
         return tuple(sum(share) / len(below) for share in zip(*below, strict=True))
@@ -448,11 +477,17 @@ def outcome_shares(mark, policy):
     return shares(EMPTY)
 
 
-@pytest.mark.parametrize(("mark", "stated"), [("O", (0.7775, 0.2225, 0.0)), ("X", (0.968, 0.032, 0.0))])
+@pytest.mark.parametrize(
+    ("mark", "stated"), [("O", (0.7775, 0.2225, 0.0)), ("X", (0.968, 0.032, 0.0))]
+)
 def test_random_users_lose_and_draw_as_often_as_the_whole_tree_says(mark, stated):
     exact = outcome_shares(mark, soonest)
     assert exact == pytest.approx(stated, abs=5e-4)
-    settings = {"user_optimal_rate": 0.0, "assistant_starts_rate": float(mark == "X"), "random_ties": True}
+    settings = {
+        "user_optimal_rate": 0.0,
+        "assistant_starts_rate": float(mark == "X"),
+        "random_ties": True,
+    }
     drawn = play(30_000, "random users", **settings)
     for outcome, share in ((f"{mark} wins", exact[0]), ("Draw", exact[1])):
         count = sum(times for (_, _, _, found, *_), times in drawn.items() if found == outcome)
@@ -461,7 +496,9 @@ def test_random_users_lose_and_draw_as_often_as_the_whole_tree_says(mark, stated
 
 @pytest.mark.parametrize("mark", ["X", "O"])
 def test_random_users_fare_as_the_whole_tree_says_against_the_assistant_without_coin_tosses(mark):
-    drawn = play(30_000, "one policy", user_optimal_rate=0.0, assistant_starts_rate=float(mark == "X"))
+    drawn = play(
+        30_000, "one policy", user_optimal_rate=0.0, assistant_starts_rate=float(mark == "X")
+    )
     policy = {}
     for _, _, moves, *_ in drawn:
         policy.update(assistant_turns(mark, moves))
@@ -517,7 +554,10 @@ def test_the_train_stream_passes_through_no_held_out_position_and_the_others_do(
             keys[split].add(example["key"])
     assert positions["train"]
     assert all(held_out(tuple(board)) == "train" for board in positions["train"])
-    assert not any(keys[a] & keys[b] for a, b in [("train", "test"), ("train", "validation"), ("validation", "test")])
+    assert not any(
+        keys[a] & keys[b]
+        for a, b in [("train", "test"), ("train", "validation"), ("validation", "test")]
+    )
     novel = {board for board in positions["test"] if held_out(tuple(board)) == "test"}
     assert len(novel) >= 5
     assert not novel & positions["train"]
@@ -574,7 +614,11 @@ def false_claim_of_o(example, other, draws):
     """The constant conversation that a broken evaluator gave full marks."""
     reply = copy.deepcopy(example["messages"][:1])
     for _ in range(3):
-        reply += [call("board[0][0]='Z'\nprint(board)"), tool("Z..\n...\n...\nO wins"), assistant("I play top left.")]
+        reply += [
+            call("board[0][0]='Z'\nprint(board)"),
+            tool("Z..\n...\n...\nO wins"),
+            assistant("I play top left."),
+        ]
         reply.append(user("top"))
     return [*reply[:-1], assistant("O wins")]
 
@@ -582,9 +626,9 @@ def false_claim_of_o(example, other, draws):
 def altered_board(example, other, draws):
     index = draws.choice(call_indices(example["messages"])) + 1
     board = example["messages"][index]["content"]
-    place = draws.choice([index for index in range(11) if board[index] in "XO."])
-    sign = draws.choice([sign for sign in "XO." if sign != board[place]])
-    return changed(example, index, "content", f"{board[:place]}{sign}{board[place + 1 :]}")
+    spot = draws.choice([spot for spot in range(11) if board[spot] in "XO."])
+    sign = draws.choice([sign for sign in "XO." if sign != board[spot]])
+    return changed(example, index, "content", f"{board[:spot]}{sign}{board[spot + 1 :]}")
 
 
 def wrong_claim(example, other, draws):
@@ -613,8 +657,9 @@ def illegal_move(example, other, draws):
     code = f"board[{first // 3}][{first % 3}]='{mark}'\nprint(board)"
     reply[index] = call(code)
     session = TicTacToe().tools()
-    for place in call_indices(reply):
-        reply[place + 1]["content"] = session.call("python", reply[place]["tool_calls"][0]["function"]["arguments"])
+    for start in call_indices(reply):
+        arguments = reply[start]["tool_calls"][0]["function"]["arguments"]
+        reply[start + 1]["content"] = session.call("python", arguments)
     assert reply[index + 1]["content"].startswith("error: ")
     return reply
 
@@ -641,12 +686,17 @@ CORRUPTIONS = {
     "the opening alone": lambda gold, other, draws: gold["messages"][:1],
     "a constant with board[0][0]='Z' and a false O wins": false_claim_of_o,
     "tag soup": lambda gold, other, draws: [gold["messages"][0], assistant(TAGS * 10)],
-    "tag soup everywhere": lambda gold, other, draws: [{**message, "content": TAGS} for message in gold["messages"]],
+    "tag soup everywhere": lambda gold, other, draws: [
+        {**message, "content": TAGS} for message in gold["messages"]
+    ],
     "tag soup at the end": lambda gold, other, draws: changed(
         gold, -1, "content", f"{gold['messages'][-1]['content']}{TAGS}"
     ),
     "another game's text": lambda gold, other, draws: other["messages"],
-    "another game's reply": lambda gold, other, draws: [gold["messages"][0], *other["messages"][1:]],
+    "another game's reply": lambda gold, other, draws: [
+        gold["messages"][0],
+        *other["messages"][1:],
+    ],
     "an altered board": altered_board,
     "an empty tool output": lambda gold, other, draws: changed(
         gold, call_indices(gold["messages"])[0] + 1, "content", ""
@@ -657,9 +707,15 @@ CORRUPTIONS = {
     "an illegal move": illegal_move,
     "two moves at once": two_moves_at_once,
     "a call of another tool": renamed_tool,
-    "a truncated game": lambda gold, other, draws: gold["messages"][: -draws.randint(1, len(gold["messages"]) - 1)],
-    "no tool messages": lambda gold, other, draws: [m for m in gold["messages"] if m["role"] != "tool"],
-    "no claims": lambda gold, other, draws: [m for m in gold["messages"] if not m["content"].startswith("I play")],
+    "a truncated game": lambda gold, other, draws: gold["messages"][
+        : -draws.randint(1, len(gold["messages"]) - 1)
+    ],
+    "no tool messages": lambda gold, other, draws: [
+        m for m in gold["messages"] if m["role"] != "tool"
+    ],
+    "no claims": lambda gold, other, draws: [
+        m for m in gold["messages"] if not m["content"].startswith("I play")
+    ],
     "a message too many": lambda gold, other, draws: [*gold["messages"], user("Another game?")],
     "the last words twice": lambda gold, other, draws: [*gold["messages"], gold["messages"][-1]],
     "a call without code": lambda gold, other, draws: changed(
@@ -687,7 +743,7 @@ def test_a_corrupted_game_scores_below_1_and_says_why(examples, name):
     tried = 0
     for example, other in zip(examples, [*examples[7:], *examples[:7]], strict=True):
         if name.startswith("another") and beginning_of(example) == beginning_of(other):
-            continue  # from one beginning the assistant may play on as in any other game that has it
+            continue  # from one beginning the assistant may play on as in any such game
         reply = CORRUPTIONS[name](example, other, draws)
         assert reply != example["messages"]
         score = task.score(example, reply)
@@ -698,7 +754,7 @@ def test_a_corrupted_game_scores_below_1_and_says_why(examples, name):
 
 
 def continuations(example, draws, *, want):
-    """Moves that leave the example at an assistant's move and end as wanted, or None where chance found none."""
+    """Moves that leave the example at an assistant's move and end as wanted; None if none found."""
     mark, moves = example["metadata"]["assistant"], example["metadata"]["moves"]
     path = path_of(moves)
     for _ in range(20):
@@ -713,9 +769,7 @@ def continuations(example, draws, *, want):
         board = after(path[start], played[-1])
         while not ending(board):
             cells = moves_of(board)
-            if mover(board) == mark and want != "lost":
-                cells = optimal(board)
-            elif mover(board) != mark and want == "lost":
+            if (mover(board) == mark) == (want != "lost"):
                 cells = optimal(board)
             played.append(draws.choice(cells))
             board = after(board, played[-1])

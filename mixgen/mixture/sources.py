@@ -82,15 +82,21 @@ def interleaved(mix: Mix, *, split: str = "train", seed: int = 42, block: int = 
     )
 
 
-def block_examples(mix: Mix, *, split: str, seed: int, block: int) -> Iterator[tuple[int, Example]]:
+def draw_order(mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0) -> Iterator[int]:
+    """The order in which `interleaved` draws from its sources: indices of `mix.active`, without end."""
+    generator = np.random.default_rng(stream(seed, "mix", split, block))
+    probabilities = mix.probabilities
+    while True:
+        # In chunks of 1,000, as in `datasets.iterable_dataset.RandomlyCyclingMultiSourcesExamplesIterable`.
+        yield from generator.choice(len(probabilities), size=1000, p=probabilities).tolist()
+
+
+def block_examples(mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0) -> Iterator[tuple[int, Example]]:
     """What `interleaved` yields, without its threads.
 
     Yields:
         The index of the task among `mix.active`, and the example.
     """
     streams = [task.stream(split=split, seed=seed, block=block) for task in mix.active]
-    generator = np.random.default_rng(stream(seed, "mix", split, block))
-    while True:
-        # In chunks of 1,000, as in `datasets.iterable_dataset.RandomlyCyclingMultiSourcesExamplesIterable`.
-        for index in generator.choice(len(streams), size=1000, p=mix.probabilities).tolist():
-            yield index, next(streams[index])
+    for index in draw_order(mix, split=split, seed=seed, block=block):
+        yield index, next(streams[index])

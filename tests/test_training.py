@@ -1,0 +1,288 @@
+"""The Trainer: right losses, seen task by task, on any number of accumulation steps."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from mixgen import MixConfig, MixTrainer, OutputError, RecipeError
+from mixgen.encoding.rows import RowDataset
+from mixgen.training.model import build_model, load_pretrained
+from mixgen.training.run_dir import inspect_run_dir, prepare_run_dir
+from mixgen.training.trainer import collate
+
+SMALL = {"depth": 1, "aspect_ratio": 32, "head_dim": 32, "max_seq_len": 256, "use_cpu": True, "report_to": "none"}
+
+
+def trainer_of(mix, renderer, tmp_path, **settings) -> MixTrainer:
+    settings = {"output_dir": str(tmp_path), "max_steps": 4, "logging_steps": 2, **SMALL, **settings}
+    config = MixConfig(**settings)
+    rows = RowDataset(
+        mix, renderer, num_rows=config.max_steps * config.rows_per_step, max_seq_len=config.max_seq_len
+    )
+    model = build_model(config, renderer.tokenizer)
+    return MixTrainer(model=model, args=config, train_dataset=rows, processing_class=renderer.tokenizer)
+
+
+def logged(trainer) -> list[dict[str, float]]:
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_loss_is_the_models_own_loss(mix, renderer, tmp_path):
+    trainer = trainer_of(mix, renderer, tmp_path)
+    batch = collate([trainer.train_dataset[i] for i in range(4)])
+    model = trainer.model.eval()
+    with torch.no_grad():
+        ours = trainer.compute_loss(model, dict(batch))
+        theirs = model(
+            input_ids=batch["input_ids"],
+            position_ids=batch["position_ids"],
+            labels=batch["labels"],
+            use_cache=False,
+        ).loss
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+
+
+def test_task_losses_weighted_by_their_tokens_are_the_logged_loss(mix, renderer, tmp_path):
+    trainer = trainer_of(mix, renderer, tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    trainer.train()
+    entries = logged(trainer)
+    assert [entry["step"] for entry in entries] == [2, 4]
+    for entry in entries:
+        tokens = {name: entry[f"tokens/{name}"] for name in ("calculator", "tictactoe")}
+        weighted = sum(entry[f"loss/{name}"] * count for name, count in tokens.items())
+        assert weighted / sum(tokens.values()) == pytest.approx(entry["loss"], rel=1e-9)
+
+
+def test_logged_counts_are_those_of_the_rows(mix, renderer, tmp_path):
+    trainer = trainer_of(mix, renderer, tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    trainer.train()
+    rows = list(trainer.train_dataset)
+    entries = logged(trainer)
+    for task, name in enumerate(trainer.task_names):
+        trained = sum(int(((row.labels != -100) & (row.task_ids == task)).sum()) for row in rows)
+        examples = sum(int(((row.position_ids == 0) & (row.task_ids == task)).sum()) for row in rows)
+        assert sum(entry[f"tokens/{name}"] for entry in entries) == trained > 100
+        assert sum(entry[f"examples/{name}"] for entry in entries) == examples > 5
+    assert entries[-1]["num_input_tokens_seen"] == sum(int((row.task_ids >= 0).sum()) for row in rows)
+
+
+def test_each_tasks_loss_is_the_mean_over_its_own_tokens(mix, renderer, tmp_path):
+    trainer = trainer_of(mix, renderer, tmp_path, max_steps=1, logging_steps=1, per_device_train_batch_size=4)
+    batch = collate([trainer.train_dataset[i] for i in range(4)])
+    with torch.no_grad():
+        logits = trainer.model(
+            input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False
+        ).logits
+        losses = -torch.log_softmax(logits, -1)[:, :-1].gather(2, batch["input_ids"][:, 1:, None])[..., 0]
+    trainer.train()
+    (entry,) = logged(trainer)
+    for task, name in enumerate(trainer.task_names):
+        mine = (batch["labels"][:, 1:] != -100) & (batch["task_ids"][:, 1:] == task)
+        assert entry[f"loss/{name}"] == pytest.approx(losses[mine].mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(8, 1), (4, 2), (1, 8)])
+def test_accumulation_changes_neither_losses_nor_weights(batch, accumulation, mix, renderer, tmp_path):
+    settings = {"max_steps": 3, "logging_steps": 1, "learning_rate": 1e-3}
+    whole = trainer_of(mix, renderer, tmp_path / "a", per_device_train_batch_size=8, **settings)
+    parts = trainer_of(
+        mix, renderer, tmp_path / "b", per_device_train_batch_size=batch, global_batch_size=8, **settings
+    )
+    assert parts.args.gradient_accumulation_steps == accumulation
+    whole.train(), parts.train()
+    for one, other in zip(logged(whole), logged(parts), strict=True):
+        for key in ("loss", "loss/calculator", "loss/tictactoe", "tokens/tictactoe"):
+            assert one[key] == pytest.approx(other[key], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+
+
+def test_training_lowers_the_loss_of_both_tasks(mix, renderer, tmp_path):
+    trainer = trainer_of(
+        mix, renderer, tmp_path, max_steps=40, logging_steps=10, per_device_train_batch_size=4, learning_rate=1e-2
+    )
+    trainer.train()
+    first, last = logged(trainer)[0], logged(trainer)[-1]
+    for name in ("calculator", "tictactoe"):
+        assert last[f"loss/{name}"] < first[f"loss/{name}"] - 1
+
+
+def test_saved_model_and_tokenizer_load_and_generate_with_a_cache(mix, renderer, tmp_path):
+    trainer = trainer_of(mix, renderer, tmp_path, max_steps=1)
+    trainer.train()
+    trainer.save_model()
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert isinstance(model, GPT2LMHeadModel)
+    assert model.config.use_cache
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is 1+2?"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    assert model.generate(**prompt, max_new_tokens=3, do_sample=False).shape[1] > prompt["input_ids"].shape[1]
+
+
+def test_no_pickle_and_no_token_is_saved(mix, renderer, tmp_path):
+    trainer = trainer_of(mix, renderer, tmp_path, max_steps=1, save_steps=1, hub_token="hf_secret")
+    trainer.train()
+    trainer.save_model()
+    trainer.save_state()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "model.safetensors" for path in files)
+    assert not any(path.name == "training_args.bin" for path in files)
+    assert not any(b"hf_secret" in path.read_bytes() for path in files)
+
+
+def test_a_resumed_run_ends_as_the_uninterrupted_one(mix, renderer, tmp_path):
+    settings = {"max_steps": 6, "logging_steps": 2, "save_steps": 4, "per_device_train_batch_size": 2}
+    whole = trainer_of(mix, renderer, tmp_path / "a", **settings)
+    whole.train()
+    resumed = trainer_of(mix, renderer, tmp_path / "b", **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-4"))
+    assert resumed.state.global_step == 6
+    for one, other in zip(logged(whole), logged(resumed), strict=True):
+        for key in ("loss", "loss/tictactoe", "tokens/calculator", "num_input_tokens_seen", "grad_norm"):
+            assert one[key] == pytest.approx(other[key], rel=1e-6)
+
+
+# --- the model ---
+
+
+@pytest.mark.parametrize(("depth", "width", "heads"), [(4, 256, 4), (12, 768, 12)])
+def test_depth_is_the_one_dial(depth, width, heads, tokenizer, tmp_path):
+    config = MixConfig(depth=depth, output_dir=str(tmp_path), use_cpu=True)
+    with torch.device("meta"):
+        shape = build_model(config, tokenizer).config
+    assert (shape.n_layer, shape.n_embd, shape.n_head, shape.n_positions) == (depth, width, heads, 1024)
+    assert shape.resid_pdrop == shape.embd_pdrop == shape.attn_pdrop == 0
+    assert shape._attn_implementation == "sdpa"
+
+
+def test_initial_weights_follow_from_the_seed_alone(tokenizer, tmp_path):
+    def weights(seed: int, noise: int) -> torch.Tensor:
+        torch.manual_seed(noise)
+        before = torch.get_rng_state()
+        model = build_model(MixConfig(seed=seed, output_dir=str(tmp_path), **SMALL), tokenizer)
+        assert torch.equal(torch.get_rng_state(), before)
+        return model.transformer.h[0].attn.c_attn.weight
+
+    assert torch.equal(weights(1, 1), weights(1, 2))
+    assert not torch.equal(weights(1, 1), weights(2, 1))
+
+
+def test_fine_tuning_starts_from_a_checkpoint_with_its_tokenizer(mix, tokenizer, tmp_path):
+    # A checkpoint as GPT-2's is: its own byte-level tokenizer, none of mixgen's tokens, dropout on.
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from mixgen.encoding.renderer import Renderer
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(["What is the answer?"] * 9, trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet))
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="?").save_pretrained(tmp_path / "base")
+    base = GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(backend.get_vocab()), n_positions=600, n_embd=32, n_layer=1, n_head=1)
+    )
+    base.save_pretrained(tmp_path / "base")
+
+    config = MixConfig(
+        model_name_or_path=str(tmp_path / "base"),
+        max_seq_len=512,
+        output_dir=str(tmp_path / "run"),
+        max_steps=2,
+        logging_steps=1,
+        per_device_train_batch_size=2,
+        use_cpu=True,
+    )
+    model, found = load_pretrained(config)
+    old = len(backend.get_vocab())
+    assert model.get_input_embeddings().num_embeddings == len(found) == old + 10
+    assert torch.equal(model.transformer.wte.weight[:old], base.transformer.wte.weight)
+    assert not any(isinstance(part, torch.nn.Dropout) and part.p for part in model.modules())
+    rows = RowDataset(mix, Renderer(found), num_rows=4, max_seq_len=512)
+    trainer = MixTrainer(model=model, args=config, train_dataset=rows, processing_class=found)
+    trainer.train()
+    trainer.save_model()
+    assert all(math.isfinite(entry["loss/tictactoe"]) for entry in logged(trainer))
+    saved = AutoTokenizer.from_pretrained(tmp_path / "run")
+    assert saved.chat_template and saved.eos_token == "<|assistant_end|>"
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "run").config.vocab_size == old + 10
+
+    config.max_seq_len = 1024
+    with pytest.raises(RecipeError, match="max_seq_len 1024 is above the 600 positions"):
+        load_pretrained(config)
+
+
+def test_a_checkpoint_that_cannot_be_loaded_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in (str(tmp_path / "empty"), "no/such-model"):
+        config = MixConfig(model_name_or_path=name, output_dir=str(tmp_path), use_cpu=True)
+        with pytest.raises(RecipeError, match=f"model_name_or_path '{name}' cannot be loaded"):
+            load_pretrained(config)
+
+
+# --- the configuration ---
+
+
+def test_a_token_budget_sets_the_number_of_steps(tmp_path):
+    config = MixConfig(train_tokens=10_000, per_device_train_batch_size=2, output_dir=str(tmp_path), **SMALL)
+    assert config.tokens_per_step == 512
+    assert config.max_steps == 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train_tokens": 10, "max_steps": 3}, "both set the length"),
+        ({"depth": 0}, "depth must be a positive integer, got 0"),
+        ({"global_batch_size": 12}, "nearest: 8 or 16"),
+        ({"global_batch_size": 3}, "nearest: 8"),
+        ({"vocab_size": 10}, "vocab_size must be at least 300"),
+        ({"train_sampling_strategy": "random"}, "must be sequential"),
+    ],
+)
+def test_contradicting_settings_are_refused(settings, message, tmp_path):
+    with pytest.raises(RecipeError, match=message):
+        MixConfig(output_dir=str(tmp_path), use_cpu=True, **settings)
+
+
+# --- the output directory ---
+
+
+def test_an_output_directory_tells_this_run_from_another(tmp_path):
+    run = tmp_path / "run"
+    recipe = {"weights": {"calculator": 1.0}, "depth": 4, "save_steps": 10}
+    assert inspect_run_dir(run, recipe, overwrite=False) == (None, False)
+    prepare_run_dir(run, recipe, overwrite=False)
+    assert yaml.safe_load((run / "recipe.yaml").read_text()) == recipe
+    assert inspect_run_dir(run, recipe | {"save_steps": 20}, overwrite=False) == (None, False)
+    with pytest.raises(OutputError, match="holds another run \\(depth 4 -> 5\\)"):
+        inspect_run_dir(run, recipe | {"depth": 5}, overwrite=False)
+    for step in (5, 40, 7):
+        (run / f"checkpoint-{step}").mkdir()
+        (run / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    (run / "checkpoint-90").mkdir()  # broken off before its end
+    assert inspect_run_dir(run, recipe, overwrite=False) == (run / "checkpoint-40", False)
+    (run / "trainer_state.json").write_text(json.dumps({}))
+    (run / "model.safetensors").write_text("")
+    assert inspect_run_dir(run, recipe, overwrite=False).finished
+    assert inspect_run_dir(run, recipe | {"depth": 5}, overwrite=True) == (None, False)
+    prepare_run_dir(run, recipe | {"depth": 5}, overwrite=True)
+    assert [path.name for path in run.iterdir()] == ["recipe.yaml"]
+
+
+def test_a_directory_with_other_peoples_files_is_never_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="holds no mixgen run"):
+            inspect_run_dir(tmp_path, {}, overwrite=overwrite)
+    with pytest.raises(OutputError, match="is a file"):
+        inspect_run_dir(tmp_path / "thesis.tex", {}, overwrite=False)
