@@ -1,6 +1,7 @@
 """mixgen: train small language models on a weighted mix of generated tasks that can be checked.
 
-The public names are imported when they are first used: `import mixgen` and writing a task never import torch.
+The public names are imported when they are first used: `import mixgen` and writing a task never
+import torch.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _MODULES = {
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

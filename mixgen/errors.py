@@ -1,7 +1,8 @@
-"""The errors that mixgen raises on purpose: one clear line each, with the nearest match where a name is wrong.
+"""The errors that mixgen raises on purpose: one clear line each, with the nearest right name.
 
-`MixgenError` is the root. Those that a user's input causes are `ValueError`s too, so that code which calls the
-library needs to know nothing of mixgen. The two mains print them as one line and exit with status 2.
+`MixgenError` is the root. Those that a user's input causes are `ValueError`s too, so that code
+which calls the library needs to know nothing of mixgen. The two mains print them as one line and
+exit with status 2.
 """
 
 from __future__ import annotations

@@ -97,7 +97,8 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         trainer.train(resume_from_checkpoint=str(state.checkpoint) if state.checkpoint else None)
     if stop.stopped:
         if chief:
-            print(f"Stopped at step {trainer.state.global_step}, which is saved. The same command goes on from there.")
+            step = trainer.state.global_step
+            print(f"Stopped at step {step}, which is saved. The same command goes on from there.")
         return
     trainer.save_model()
     trainer.save_state()
@@ -106,7 +107,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
 
 
 def _model_and_tokenizer(recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A fresh model with a tokenizer that the first process trains for all, or a checkpoint with its own."""
+    """A fresh model and a tokenizer that one process trains for all, or a checkpoint's two."""
     from accelerate.utils import broadcast_object_list
 
     from mixgen.encoding.tokenizer import train_tokenizer
@@ -115,7 +116,7 @@ def _model_and_tokenizer(recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTok
     config = recipe.config
     if config.model_name_or_path:
         return load_pretrained(config)
-    made = [None]
+    made: list[PreTrainedTokenizerBase | None] = [None]
     if config.process_index == 0:
         made = [
             train_tokenizer(
@@ -125,25 +126,27 @@ def _model_and_tokenizer(recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTok
                 model_max_length=config.max_seq_len,
             )
         ]
-    tokenizer = broadcast_object_list(made)[0]
+    tokenizer: PreTrainedTokenizerBase = broadcast_object_list(made)[0]
     return build_model(config, tokenizer), tokenizer
 
 
-def _print_start(recipe: Recipe, model: PreTrainedModel, renderer: Renderer, shares: list[TaskShare]) -> None:
+def _print_start(
+    recipe: Recipe, model: PreTrainedModel, renderer: Renderer, shares: list[TaskShare]
+) -> None:
     """What is about to be trained on what."""
     from mixgen.encoding.preview import render_example
 
     config, mix = recipe.config, recipe.mix
     print(f"Generator mix: {mix}")
-    print("Probabilities: " + ", ".join(f"{share.name}={share.probability:.4f}" for share in shares))
-    print(
-        "Shares of tokens: "
-        + ", ".join(f"{share.name}={share.token_share:.4f} ({share.mean_tokens:.0f} an example)" for share in shares)
+    print("Probabilities: " + ", ".join(f"{task.name}={task.probability:.4f}" for task in shares))
+    lengths = (
+        f"{task.name}={task.token_share:.4f} ({task.mean_tokens:.0f} each)" for task in shares
     )
+    print("Shares of tokens: " + ", ".join(lengths))
+    origin = config.model_name_or_path or f"depth {config.depth}, width {model.config.hidden_size}"
     print(
-        f"Model: {model.num_parameters():,} parameters, {type(model).__name__}"
-        + ("" if config.model_name_or_path else f", depth {config.depth}, width {model.config.hidden_size}")
-        + f", vocabulary {len(renderer.tokenizer):,}"
+        f"Model: {model.num_parameters():,} parameters, {type(model).__name__} ({origin}), "
+        f"vocabulary {len(renderer.tokenizer):,}"
     )
     print(
         f"Training: {config.max_steps:,} steps of {config.tokens_per_step:,} tokens "
@@ -165,7 +168,7 @@ def _finish(output_dir: Path, log_history: list[dict[str, float]]) -> None:
 
 
 def _leave_process_group() -> None:
-    """Ends the process group; without it, runs of several CPU processes abort at exit now and then."""
+    """Ends the process group; without it, processes on CPUs abort at exit now and then."""
     if "torch" in sys.modules:
         import torch.distributed as dist
 

@@ -7,9 +7,10 @@
       max_depth: 2
     depth: 4
 
-The command line wins over the recipe, and the recipe over the constants at the top of run_train.py. All three become flags
-(`--calc_weight=1.0 --calc_max_depth=2 --depth=4`) and are read by one `HfArgumentParser`, so that types are checked once;
-each is read by itself first, so that an error names where it comes from. A recipe's `weights` replace the constants as a whole.
+The command line wins over the recipe, and the recipe over the constants at the top of run_train.py.
+All three become flags (`--calc_weight=1.0 --calc_max_depth=2 --depth=4`) and are read by one
+`HfArgumentParser`, so that types are checked once; each is read by itself first, so that an error
+names where it comes from. A recipe's `weights` replace the constants as a whole.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
 
 COMMAND_LINE: Final = "command line"
 CONSTANTS: Final = "run_train.py"
-USAGE: Final = "run_train.py [recipes/NAME.yaml] [--depth=12] [--calc_weight=1.0] [--ttt_weight=0.5] [--KEY=VALUE ...]"
+USAGE: Final = "run_train.py [recipes/NAME.yaml] [--depth=12] [--calc_weight=1.0] [--KEY=VALUE ...]"
 SECRET: Final = {"hub_token"}
-MACHINE: Final = {"bf16", "overwrite", "output_dir"}  # what a resolved recipe leaves to the next run
+# What a resolved recipe leaves to the next run.
+MACHINE: Final = {"bf16", "overwrite", "output_dir"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,18 +71,27 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        others = sorted(str(found) for found in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        others = (
+            sorted(str(found) for found in path.parent.glob("*.y*ml"))
+            if path.parent.is_dir()
+            else []
+        )
         hint = f": {nearest(str(path), others)}" if others else ""
         raise RecipeError(f"recipe {path} cannot be read ({error.strerror}){hint}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise RecipeError(
+            f"recipe {path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise RecipeError(f"recipe {path} must be a mapping of keys to values")
     return content
 
 
 def load_mixture(
-    recipe_or_weights: str | Path | Mapping[str, float] | Mix, *, split: str = "train", seed: int = 42
+    recipe_or_weights: str | Path | Mapping[str, float] | Mix,
+    *,
+    split: str = "train",
+    seed: int = 42,
 ) -> IterableDataset:
     """The mix as an endless `datasets.IterableDataset`, for any use beside mixgen's own training.
 
@@ -127,10 +138,12 @@ def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = No
 
     Args:
         argv: A recipe file, if any, then flags; a bare `--` is ignored.
-        constants: Task weights by name that hold where neither the recipe nor the command line gives any.
+        constants: Task weights by name that hold where neither the recipe nor the command line
+            gives any.
 
     Raises:
-        RecipeError: A key, flag or value is wrong; the error names it, its source and the nearest match.
+        RecipeError: A key, flag or value is wrong; the error names it, its source and the nearest
+            match.
         TaskError: A task file or a task's setting is wrong.
     """
     from mixgen.training.config import MixConfig
@@ -179,7 +192,7 @@ def _list_of_files(content: Mapping[str, Any], path: Path | None) -> list[str]:
 
 
 def _find_task_file(file: str, recipe: Path | None) -> Path:
-    """A task file that a recipe names: seen from where the user stands, else from the recipe's folder."""
+    """A task file that a recipe names, relative to the user's folder, else to the recipe's."""
     if recipe is not None and not Path(file).exists():
         return recipe.parent / file
     return Path(file)
@@ -192,11 +205,11 @@ def _task_files_on(words: Sequence[str]) -> list[str]:
     return list(early.parse_known_args(words)[0].task_files)
 
 
-def _parser(tasks: Mapping[str, type[Task]], *dataclass_types: type) -> argparse.ArgumentParser:
+def _parser(tasks: Mapping[str, type[Task]], *dataclass_types: Any) -> argparse.ArgumentParser:
     """The parser of the tasks' flags and of the fields of `dataclass_types`."""
     from transformers import HfArgumentParser
 
-    class Parser(HfArgumentParser):  # type: ignore[misc, no-untyped-call]
+    class Parser(HfArgumentParser):
         """Raises instead of printing its usage and leaving."""
 
         def error(self, message: str) -> NoReturn:
@@ -211,13 +224,16 @@ def _parser(tasks: Mapping[str, type[Task]], *dataclass_types: type) -> argparse
     return parser
 
 
-def _flags_of(cls: type[Task]) -> type:
+def _flags_of(cls: type[Task]) -> Any:
     """A dataclass of a task's flags: its weight and the fields of its `Config`."""
     weight = dataclasses.field(default=0.0, metadata={"help": f"Weight of {cls.name}."})
     fields: list[Any] = [(f"{cls.flag}_weight", float, weight)]
     hints = typing.get_type_hints(cls.Config)
     for setting in dataclasses.fields(cls.Config):
-        default: dict[str, Any] = {"default": setting.default, "default_factory": setting.default_factory}
+        default: dict[str, Any] = {
+            "default": setting.default,
+            "default_factory": setting.default_factory,
+        }
         default = {key: value for key, value in default.items() if value is not dataclasses.MISSING}
         help_text = {"help": setting.metadata.get("help", f"Setting of {cls.name}.")}
         field = dataclasses.field(**default, metadata=help_text)
@@ -228,24 +244,39 @@ def _flags_of(cls: type[Task]) -> type:
 
 
 def _flatten(
-    content: Mapping[str, Any], source: str, tasks: Mapping[str, type[Task]], keys: Set[str] = frozenset()
+    content: Mapping[str, Any],
+    source: str,
+    tasks: Mapping[str, type[Task]],
+    keys: Set[str] = frozenset(),
 ) -> Iterator[str]:
     """A recipe's content as flags; unknown keys are errors."""
     for key, value in content.items():
         if key in tasks or key == "weights":
             if not isinstance(value, dict):
                 raise RecipeError(f"{source}: {key} must be a mapping, got {value!r}")
-            allowed = set(tasks) if key == "weights" else {field.name for field in dataclasses.fields(tasks[key].Config)}
+            allowed = (
+                set(tasks)
+                if key == "weights"
+                else {field.name for field in dataclasses.fields(tasks[key].Config)}
+            )
             for name, inner in value.items():
                 if name not in allowed:
                     what = "task" if key == "weights" else "setting"
-                    raise RecipeError(f"{source}: unknown {what} {name!r} in {key}: {nearest(str(name), allowed)}")
-                flag = f"{tasks[name].flag}_weight" if key == "weights" else f"{tasks[key].flag}_{name}"
+                    raise RecipeError(
+                        f"{source}: unknown {what} {name!r} in {key}: {nearest(str(name), allowed)}"
+                    )
+                flag = (
+                    f"{tasks[name].flag}_weight"
+                    if key == "weights"
+                    else f"{tasks[key].flag}_{name}"
+                )
                 yield from _flag(flag, inner)
         elif key in keys:
             yield from _flag(key, value)
         else:
-            raise RecipeError(f"{source}: unknown key {key!r}: {nearest(key, {*keys, *tasks, 'weights'})}")
+            raise RecipeError(
+                f"{source}: unknown key {key!r}: {nearest(key, {*keys, *tasks, 'weights'})}"
+            )
 
 
 def _flag(key: str, value: Any) -> list[str]:
@@ -275,7 +306,9 @@ def _parse(parser: argparse.ArgumentParser, flags: list[str], source: str) -> di
     return vars(namespace)
 
 
-def _make_mix(tasks: Mapping[str, type[Task]], given: Mapping[str, Any], sources: Mapping[str, str]) -> Mix:
+def _make_mix(
+    tasks: Mapping[str, type[Task]], given: Mapping[str, Any], sources: Mapping[str, str]
+) -> Mix:
     weights: dict[str, float] = {}
     settings: dict[str, dict[str, Any]] = {}
     for name, cls in tasks.items():
@@ -284,8 +317,12 @@ def _make_mix(tasks: Mapping[str, type[Task]], given: Mapping[str, Any], sources
             continue
         weight = weights[name] = given[key]
         if not math.isfinite(weight) or weight < 0:
-            raise RecipeError(f"{sources[key]}: weight of {name} must be finite and not negative, got {weight}")
-        fields = {field.name: f"{cls.flag}_{field.name}" for field in dataclasses.fields(cls.Config)}
+            raise RecipeError(
+                f"{sources[key]}: weight of {name} must be finite and not negative, got {weight}"
+            )
+        fields = {
+            field.name: f"{cls.flag}_{field.name}" for field in dataclasses.fields(cls.Config)
+        }
         settings[name] = {field: given[flag] for field, flag in fields.items() if flag in given}
     return make_mix(weights, settings)
 
@@ -303,15 +340,20 @@ def _make_config(given: dict[str, Any], sources: Mapping[str, str], name: str) -
 
 
 def _resolve(mix: Mix, config: MixConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a recipe file for this very run: weights, task settings, mixgen's keys and those that were given."""
+    """This run as a recipe: weights, task settings, mixgen's own keys and all that were given."""
     resolved: dict[str, Any] = {
-        "weights": {task.name: float(weight) for task, weight in zip(mix.tasks, mix.weights, strict=True)}
+        "weights": {
+            task.name: float(weight) for task, weight in zip(mix.tasks, mix.weights, strict=True)
+        }
     }
     for task in mix.tasks:
         if settings := dataclasses.asdict(task.config):
             resolved[task.name] = settings
     own = [key for key in type(config).__annotations__ if key not in MACHINE or key in given]
-    for key in [*own, *sorted({field.name for field in dataclasses.fields(config)} & given.keys() - set(own))]:
+    for key in [
+        *own,
+        *sorted({field.name for field in dataclasses.fields(config)} & given.keys() - set(own)),
+    ]:
         if key in SECRET:
             continue
         value = given.get(key, getattr(config, key))

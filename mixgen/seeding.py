@@ -1,8 +1,8 @@
 """Random streams by name: everything random in mixgen comes from here.
 
-A stream is named by what it is for, `rng(seed, "train", "calculator", block)`, and its seed is a hash of the whole name.
-Numbers are never added up: with `Random(seed + index)` the stream of seed 43 is that of seed 42, shifted by one.
-Nothing reads or changes the global random state.
+A stream is named by what it is for, `rng(seed, "train", "calculator", block)`, and its seed is a
+hash of the whole name. Numbers are never added up: with `Random(seed + index)` the stream of seed
+43 is that of seed 42, shifted by one. Nothing reads or changes the global random state.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Examples to tokens: the fast renderer is the chat template, and what may be learned is what is marked."""
+"""Examples to tokens: the fast renderer is the chat template, and what may be learned is what is
+marked.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def example_of(messages):
 
 
 def template(tokenizer, messages):
-    out = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
+    out = tokenizer.apply_chat_template(
+        messages, return_assistant_tokens_mask=True, return_dict=True
+    )
     return out["input_ids"], out["assistant_masks"]
 
 
@@ -83,7 +87,9 @@ def test_no_special_token_comes_out_of_text(token, renderer):
         assert not special & set(renderer.text_ids(text))
         messages = [user(text), call(text), tool(text), assistant(text)]
         encoded = renderer.encode(example_of(messages))
-        assert sum(i in special for i in encoded.input_ids) == 9  # the ones that the messages are framed with
+        assert (
+            sum(i in special for i in encoded.input_ids) == 9
+        )  # the ones that the messages are framed with
 
 
 def test_exactly_the_assistants_tokens_are_trained_on(renderer):
@@ -120,7 +126,12 @@ def test_tokenizer_is_the_same_in_every_process_and_for_every_weight(mix, tokeni
             capture_output=True,
             text=True,
             check=True,
-            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ".", "HF_HUB_OFFLINE": "1", "RAYON_NUM_THREADS": hash_seed},
+            env={
+                "PYTHONHASHSEED": hash_seed,
+                "PYTHONPATH": ".",
+                "HF_HUB_OFFLINE": "1",
+                "RAYON_NUM_THREADS": hash_seed,
+            },
         )
         assert done.stdout == tokenizer.backend_tokenizer.to_str()
 
@@ -144,9 +155,15 @@ def test_renderer_follows_a_foreign_tokenizer(mix):
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    corpus = [text for e in itertools.islice(mix.active[0].stream(split="train", seed=1), 200) for text in texts(e)]
+    corpus = [
+        text
+        for e in itertools.islice(mix.active[0].stream(split="train", seed=1), 200)
+        for text in texts(e)
+    ]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    backend.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
+    backend.train_from_iterator(
+        corpus, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet)
+    )
     foreign = PreTrainedTokenizerFast(tokenizer_object=backend)
     with pytest.raises(RecipeError, match="lacks"):
         Renderer(foreign)

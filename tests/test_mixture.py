@@ -37,7 +37,9 @@ def test_measured_share_of_200_000_draws_is_the_probability(calculator, tictacto
     probability = calculator / (calculator + tictactoe)
     one_block = list(itertools.islice(draw_order(mix), 200_000))
     many_blocks = [
-        index for block in range(400) for index in itertools.islice(draw_order(mix, block=block), 500)
+        index
+        for block in range(400)
+        for index in itertools.islice(draw_order(mix, block=block), 500)
     ]
     for order in (one_block, many_blocks):
         assert len(order) == 200_000
@@ -52,7 +54,8 @@ def test_share_is_the_probability_on_every_rank_and_worker(mix, renderer):
             for row in (rows[i] for i in range(len(rows)))
         ]
     )
-    # accelerate gives rank r of W the batches r, r + W, ...; worker k of n takes every n-th of those.
+    # accelerate gives rank r of W the batches r, r + W, ...; worker k of n takes every n-th of
+    # those.
     for world, workers in ((1, 1), (4, 1), (8, 1), (2, 2), (4, 3)):
         batches = starts.reshape(-1, 4, 2)
         for rank in range(world):
@@ -63,12 +66,16 @@ def test_share_is_the_probability_on_every_rank_and_worker(mix, renderer):
 
 
 def test_choice_of_task_is_uncorrelated_between_blocks(mix):
-    orders = np.array([list(itertools.islice(draw_order(mix, block=block), 4_000)) for block in range(8)])
+    orders = np.array(
+        [list(itertools.islice(draw_order(mix, block=block), 4_000)) for block in range(8)]
+    )
     correlations = np.corrcoef(orders)[np.triu_indices(8, k=1)]
     assert np.abs(correlations).max() < 4 / math.sqrt(4_000)
 
 
-@pytest.mark.parametrize("weights", [{"calculator": 1.0, "tictactoe": 0.5}, {"calculator": 0.0, "tictactoe": 2.0}])
+@pytest.mark.parametrize(
+    "weights", [{"calculator": 1.0, "tictactoe": 0.5}, {"calculator": 0.0, "tictactoe": 2.0}]
+)
 def test_block_examples_are_what_interleave_datasets_yields(weights):
     mix = configure_mix(**weights)
     public = list(interleaved(mix, split="train", seed=7, block=3).take(1_500))
@@ -82,7 +89,9 @@ def test_sources_are_typed(mix):
 
 def test_load_mixture_takes_weights_a_recipe_and_a_mix(mix, tmp_path):
     recipe = tmp_path / "small.yaml"
-    recipe.write_text("weights: {calculator: 1.0, tictactoe: 0.5}\ncalculator: {max_depth: 1}\ndepth: 2\n")
+    recipe.write_text(
+        "weights: {calculator: 1.0, tictactoe: 0.5}\ncalculator: {max_depth: 1}\ndepth: 2\n"
+    )
     by_weights = list(load_mixture({"tictactoe": 0.5, "calculator": 1.0}, seed=3).take(20))
     assert by_weights == list(load_mixture(mix, seed=3).take(20))
     by_recipe = list(load_mixture(recipe, seed=3).take(60))
@@ -92,7 +101,10 @@ def test_load_mixture_takes_weights_a_recipe_and_a_mix(mix, tmp_path):
 
 def test_splits_of_the_mix_share_no_problem(mix):
     keys = {
-        split: {(e["task"], e["key"]) for _, e in itertools.islice(block_examples(mix, split=split), 1_000)}
+        split: {
+            (e["task"], e["key"])
+            for _, e in itertools.islice(block_examples(mix, split=split), 1_000)
+        }
         for split in ("train", "validation", "test")
     }
     assert all(len(found) > 100 for found in keys.values())

@@ -27,7 +27,9 @@ def parse(*argv: object, constants: dict[str, float] | None = None):
 
 
 def weights_of(recipe) -> dict[str, float]:
-    return {task.name: weight for task, weight in zip(recipe.mix.tasks, recipe.mix.weights, strict=True)}
+    return {
+        task.name: weight for task, weight in zip(recipe.mix.tasks, recipe.mix.weights, strict=True)
+    }
 
 
 def test_the_promised_recipes_are_there():
@@ -73,7 +75,9 @@ def test_recipes_mix_what_their_names_say(name, weights):
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "accelerate_config.yaml", *sorted((ROOT / "recipes/accelerate").glob("*.yaml"))], ids=lambda p: p.stem
+    "path",
+    [ROOT / "accelerate_config.yaml", *sorted((ROOT / "recipes/accelerate").glob("*.yaml"))],
+    ids=lambda p: p.stem,
 )
 def test_every_accelerate_config_loads(path):
     assert load_config_from_file(str(path)).num_processes >= 1
@@ -82,7 +86,11 @@ def test_every_accelerate_config_loads(path):
 def test_accelerate_config_is_one_machine_with_8_gpus_in_bf16():
     config = load_config_from_file(str(ROOT / "accelerate_config.yaml"))
     assert (config.num_machines, config.num_processes, config.mixed_precision) == (1, 8, "bf16")
-    assert {path.stem for path in (ROOT / "recipes/accelerate").glob("*.yaml")} >= {"cpu", "multi_node", "fsdp"}
+    assert {path.stem for path in (ROOT / "recipes/accelerate").glob("*.yaml")} >= {
+        "cpu",
+        "multi_node",
+        "fsdp",
+    }
 
 
 def test_command_line_wins_over_recipe_and_recipe_over_constants(tmp_path):
@@ -106,8 +114,12 @@ def test_a_recipes_weights_replace_the_constants_as_a_whole(tmp_path):
 
 def test_task_settings_come_from_recipe_and_flags(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("calculator: {max_depth: 2, functions: [], operators: ['-', '+']}\ntictactoe: {random_ties: true}\n")
-    calculator, tictactoe = parse(path, "--calc_max_digits=2", "--ttt_user_optimal_rate=1").mix.tasks
+    path.write_text(
+        "calculator: {max_depth: 2, functions: [], operators: ['-', '+']}\ntictactoe: {random_ties: true}\n"
+    )
+    calculator, tictactoe = parse(
+        path, "--calc_max_digits=2", "--ttt_user_optimal_rate=1"
+    ).mix.tasks
     assert (calculator.config.max_depth, calculator.config.max_digits) == (2, 2)
     assert (calculator.config.functions, calculator.config.operators) == ([], ["-", "+"])
     assert (tictactoe.config.random_ties, tictactoe.config.user_optimal_rate) == (True, 1.0)
@@ -128,7 +140,9 @@ def test_steps_on_the_command_line_replace_a_token_budget_in_the_recipe(tmp_path
 
 
 def test_resolved_recipe_makes_the_same_run_again(tmp_path):
-    first = parse(ROOT / "recipes/quickstart.yaml", "--calc_weight=0.3", "--seed=7", "--warmup_steps=5")
+    first = parse(
+        ROOT / "recipes/quickstart.yaml", "--calc_weight=0.3", "--seed=7", "--warmup_steps=5"
+    )
     path = tmp_path / "resolved.yaml"
     path.write_text(yaml.safe_dump(first.resolved))
     again = parse(path)
@@ -138,7 +152,8 @@ def test_resolved_recipe_makes_the_same_run_again(tmp_path):
     differing = {
         key
         for key, value in first.config.to_dict().items()
-        if value != again.config.to_dict()[key] and key not in ("output_dir", "run_name", "logging_dir")
+        if value != again.config.to_dict()[key]
+        and key not in ("output_dir", "run_name", "logging_dir")
     }
     assert not differing
 
@@ -152,7 +167,9 @@ def test_resolved_recipe_holds_no_token(monkeypatch):
 def test_task_files_add_tasks_with_flags_settings_and_weight(tmp_path):
     (tmp_path / "parity.py").write_text(TASK.replace("NAME", "parity_a").replace("FLAG", "par_a"))
     path = tmp_path / "mine.yaml"
-    path.write_text("task_files: [parity.py]\nweights: {parity_a: 1.0, calculator: 1.0}\nparity_a: {largest: 9}\n")
+    path.write_text(
+        "task_files: [parity.py]\nweights: {parity_a: 1.0, calculator: 1.0}\nparity_a: {largest: 9}\n"
+    )
     recipe = parse(path, "--par_a_weight=0.2")
     assert weights_of(recipe) == {"calculator": 1.0, "parity_a": 0.2}
     assert recipe.mix.tasks[1].config.largest == 9
@@ -203,9 +220,9 @@ class Parity(Task):
         largest: int = 99_999
 
     def sample(self, rng):
-        number = rng.randrange(self.config.largest + 1)
-        answer = "odd" if number % 2 else "even"
-        return self.example(key=str(number), messages=[user(f"Is {number} odd or even?"), assistant(answer)], answer=answer)
+        number = rng.randrange(self.config.largest + 1) answer = "odd" if number % 2 else "even"
+        return self.example(key=str(number), messages=[user(f"Is {number} odd or even?"),
+        assistant(answer)], answer=answer)
 
     def score(self, example, reply):
         return Score(value=float(reply[-1]["content"] == example["answer"]))

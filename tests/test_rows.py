@@ -24,7 +24,9 @@ def rows_of(mix, renderer, num_rows=64, **settings) -> RowDataset:
 
 @pytest.mark.parametrize("weights", [(1.0, 0.5), (1.0, 0.0), (0.0, 1.0), (0.2, 1.0)])
 def test_at_least_98_percent_of_row_tokens_are_real(weights, renderer):
-    dataset = rows_of(configure_mix(calculator=weights[0], tictactoe=weights[1]), renderer, num_rows=640)
+    dataset = rows_of(
+        configure_mix(calculator=weights[0], tictactoe=weights[1]), renderer, num_rows=640
+    )
     real = np.mean([(row.task_ids >= 0).mean() for row in dataset])
     assert 0.98 <= real <= 1.0
 
@@ -39,7 +41,10 @@ def test_a_block_holds_its_examples_whole(mix, renderer):
     found = []
     for row in rows:
         assert all(array.shape == (1024,) and array.dtype == np.int32 for array in row)
-        starts = [*np.flatnonzero((row.position_ids == 0) & (row.task_ids >= 0)), int((row.task_ids >= 0).sum())]
+        starts = [
+            *np.flatnonzero((row.position_ids == 0) & (row.task_ids >= 0)),
+            int((row.task_ids >= 0).sum()),
+        ]
         assert (row.task_ids[starts[-1] :] == -1).all()
         assert (row.labels[starts[-1] :] == IGNORED).all()
         assert (row.position_ids[starts[-1] :] == 0).all()
@@ -58,7 +63,11 @@ def test_rows_of_a_block_carry_the_same_blend_of_tasks(mix, renderer):
 
 
 def test_an_example_that_fits_nowhere_is_cropped_at_the_end_of_its_row():
-    examples = [(0, Encoded([1] * 7, [1] * 7)), (1, Encoded([2] * 5, [2] * 5)), (0, Encoded([3] * 5, [3] * 5))]
+    examples = [
+        (0, Encoded([1] * 7, [1] * 7)),
+        (1, Encoded([2] * 5, [2] * 5)),
+        (0, Encoded([3] * 5, [3] * 5)),
+    ]
     rows = pack(examples, num_rows=2, max_seq_len=8, pad_token_id=9)
     assert [row.input_ids.tolist() for row in rows] == [[1] * 7 + [9], [2] * 5 + [3] * 3]
     assert [row.position_ids.tolist() for row in rows] == [[*range(7), 0], [0, 1, 2, 3, 4, 0, 1, 2]]
@@ -67,16 +76,31 @@ def test_an_example_that_fits_nowhere_is_cropped_at_the_end_of_its_row():
 
 
 def test_overfull_rows_swap_instead_of_cropping():
-    lengths = [6, 5, 4, 3, 3, 3]  # 24 tokens in two rows of 12: the emptiest-row rule alone gives 6+4+3 and 5+3+3
-    rows = pack([(0, Encoded([n] * n, [n] * n)) for n in lengths], num_rows=2, max_seq_len=12, pad_token_id=0)
-    assert sorted(token for row in rows for token in row.input_ids.tolist()) == sorted(n for n in lengths for _ in range(n))
+    lengths = [
+        6,
+        5,
+        4,
+        3,
+        3,
+        3,
+    ]  # 24 tokens in two rows of 12: the emptiest-row rule alone gives 6+4+3 and 5+3+3
+    rows = pack(
+        [(0, Encoded([n] * n, [n] * n)) for n in lengths],
+        num_rows=2,
+        max_seq_len=12,
+        pad_token_id=0,
+    )
+    assert sorted(token for row in rows for token in row.input_ids.tolist()) == sorted(
+        n for n in lengths for _ in range(n)
+    )
 
 
 def test_tasks_share_examples_by_their_weight_whatever_their_lengths(renderer):
     mix = configure_mix(calculator=1.0, tictactoe=1.0)
     rows = rows_of(mix, renderer, num_rows=3_200)
     starts = sum(
-        np.bincount(row.task_ids[(row.position_ids == 0) & (row.task_ids >= 0)], minlength=2) for row in rows
+        np.bincount(row.task_ids[(row.position_ids == 0) & (row.task_ids >= 0)], minlength=2)
+        for row in rows
     )
     assert starts.sum() > 20_000
     assert abs(starts[0] / starts.sum() - 0.5) < 3.2905 * 0.5 / np.sqrt(starts.sum())
@@ -104,20 +128,36 @@ def test_rows_outside_the_dataset_do_not_exist(mix, renderer):
 def test_reading_rows_in_order_makes_each_block_once(mix, renderer, monkeypatch):
     made = []
     make = RowDataset.make_block
-    monkeypatch.setattr(RowDataset, "make_block", lambda self, block: made.append(block) or make(self, block))
+    monkeypatch.setattr(
+        RowDataset, "make_block", lambda self, block: made.append(block) or make(self, block)
+    )
     list(rows_of(mix, renderer))
     assert made == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("use_cache", [False, True])
-def test_an_examples_logits_do_not_depend_on_its_neighbours_in_the_row(use_cache, mix, renderer, tokenizer, tmp_path):
-    config = MixConfig(depth=2, aspect_ratio=32, head_dim=32, max_seq_len=512, output_dir=str(tmp_path), use_cpu=True)
+def test_an_examples_logits_do_not_depend_on_its_neighbours_in_the_row(
+    use_cache, mix, renderer, tokenizer, tmp_path
+):
+    config = MixConfig(
+        depth=2,
+        aspect_ratio=32,
+        head_dim=32,
+        max_seq_len=512,
+        output_dir=str(tmp_path),
+        use_cpu=True,
+    )
     model = build_model(config, tokenizer).eval()
     row = rows_of(mix, renderer, max_seq_len=512)[3]
     batch = collate([row])
     with torch.no_grad():
-        packed = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=use_cache).logits[0]
-        starts = [*np.flatnonzero((row.position_ids == 0) & (row.task_ids >= 0)), int((row.task_ids >= 0).sum())]
+        packed = model(
+            input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=use_cache
+        ).logits[0]
+        starts = [
+            *np.flatnonzero((row.position_ids == 0) & (row.task_ids >= 0)),
+            int((row.task_ids >= 0).sum()),
+        ]
         assert len(starts) > 3
         differences = [
             (model(input_ids=batch["input_ids"][:, a:b]).logits[0] - packed[a:b]).abs().max().item()
@@ -134,7 +174,9 @@ def test_shares_by_examples_and_tokens_are_measured(mix, renderer):
     assert (calculator.name, calculator.probability) == ("calculator", pytest.approx(2 / 3))
     assert calculator.token_share + tictactoe.token_share == pytest.approx(1)
     rows = list(itertools.islice(rows_of(mix, renderer, num_rows=1600), 1600))
-    measured = sum((row.task_ids == 1).sum() for row in rows) / sum((row.task_ids >= 0).sum() for row in rows)
+    measured = sum((row.task_ids == 1).sum() for row in rows) / sum(
+        (row.task_ids >= 0).sum() for row in rows
+    )
     assert tictactoe.token_share == pytest.approx(measured, abs=0.015)
     assert tictactoe.max_tokens <= 210
 
@@ -142,5 +184,7 @@ def test_shares_by_examples_and_tokens_are_measured(mix, renderer):
 def test_a_row_too_short_for_a_task_is_refused_with_the_length_needed(mix, renderer):
     shares = measure_shares(mix, renderer)
     check_lengths(shares, 1024)
-    with pytest.raises(RecipeError, match=r"max_seq_len 150 is too short for task 'tictactoe'.* 2\d\d tokens"):
+    with pytest.raises(
+        RecipeError, match=r"max_seq_len 150 is too short for task 'tictactoe'.* 2\d\d tokens"
+    ):
         check_lengths(shares, 150)

@@ -16,17 +16,35 @@ from mixgen.training.model import build_model, load_pretrained
 from mixgen.training.run_dir import inspect_run_dir, prepare_run_dir
 from mixgen.training.trainer import collate
 
-SMALL = {"depth": 1, "aspect_ratio": 32, "head_dim": 32, "max_seq_len": 256, "use_cpu": True, "report_to": "none"}
+SMALL = {
+    "depth": 1,
+    "aspect_ratio": 32,
+    "head_dim": 32,
+    "max_seq_len": 256,
+    "use_cpu": True,
+    "report_to": "none",
+}
 
 
 def trainer_of(mix, renderer, tmp_path, **settings) -> MixTrainer:
-    settings = {"output_dir": str(tmp_path), "max_steps": 4, "logging_steps": 2, **SMALL, **settings}
+    settings = {
+        "output_dir": str(tmp_path),
+        "max_steps": 4,
+        "logging_steps": 2,
+        **SMALL,
+        **settings,
+    }
     config = MixConfig(**settings)
     rows = RowDataset(
-        mix, renderer, num_rows=config.max_steps * config.rows_per_step, max_seq_len=config.max_seq_len
+        mix,
+        renderer,
+        num_rows=config.max_steps * config.rows_per_step,
+        max_seq_len=config.max_seq_len,
     )
     model = build_model(config, renderer.tokenizer)
-    return MixTrainer(model=model, args=config, train_dataset=rows, processing_class=renderer.tokenizer)
+    return MixTrainer(
+        model=model, args=config, train_dataset=rows, processing_class=renderer.tokenizer
+    )
 
 
 def logged(trainer) -> list[dict[str, float]]:
@@ -49,7 +67,9 @@ def test_loss_is_the_models_own_loss(mix, renderer, tmp_path):
 
 
 def test_task_losses_weighted_by_their_tokens_are_the_logged_loss(mix, renderer, tmp_path):
-    trainer = trainer_of(mix, renderer, tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    trainer = trainer_of(
+        mix, renderer, tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2
+    )
     trainer.train()
     entries = logged(trainer)
     assert [entry["step"] for entry in entries] == [2, 4]
@@ -60,26 +80,36 @@ def test_task_losses_weighted_by_their_tokens_are_the_logged_loss(mix, renderer,
 
 
 def test_logged_counts_are_those_of_the_rows(mix, renderer, tmp_path):
-    trainer = trainer_of(mix, renderer, tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    trainer = trainer_of(
+        mix, renderer, tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2
+    )
     trainer.train()
     rows = list(trainer.train_dataset)
     entries = logged(trainer)
     for task, name in enumerate(trainer.task_names):
         trained = sum(int(((row.labels != -100) & (row.task_ids == task)).sum()) for row in rows)
-        examples = sum(int(((row.position_ids == 0) & (row.task_ids == task)).sum()) for row in rows)
+        examples = sum(
+            int(((row.position_ids == 0) & (row.task_ids == task)).sum()) for row in rows
+        )
         assert sum(entry[f"tokens/{name}"] for entry in entries) == trained > 100
         assert sum(entry[f"examples/{name}"] for entry in entries) == examples > 5
-    assert entries[-1]["num_input_tokens_seen"] == sum(int((row.task_ids >= 0).sum()) for row in rows)
+    assert entries[-1]["num_input_tokens_seen"] == sum(
+        int((row.task_ids >= 0).sum()) for row in rows
+    )
 
 
 def test_each_tasks_loss_is_the_mean_over_its_own_tokens(mix, renderer, tmp_path):
-    trainer = trainer_of(mix, renderer, tmp_path, max_steps=1, logging_steps=1, per_device_train_batch_size=4)
+    trainer = trainer_of(
+        mix, renderer, tmp_path, max_steps=1, logging_steps=1, per_device_train_batch_size=4
+    )
     batch = collate([trainer.train_dataset[i] for i in range(4)])
     with torch.no_grad():
         logits = trainer.model(
             input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False
         ).logits
-        losses = -torch.log_softmax(logits, -1)[:, :-1].gather(2, batch["input_ids"][:, 1:, None])[..., 0]
+        losses = -torch.log_softmax(logits, -1)[:, :-1].gather(2, batch["input_ids"][:, 1:, None])[
+            ..., 0
+        ]
     trainer.train()
     (entry,) = logged(trainer)
     for task, name in enumerate(trainer.task_names):
@@ -88,11 +118,18 @@ def test_each_tasks_loss_is_the_mean_over_its_own_tokens(mix, renderer, tmp_path
 
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(8, 1), (4, 2), (1, 8)])
-def test_accumulation_changes_neither_losses_nor_weights(batch, accumulation, mix, renderer, tmp_path):
+def test_accumulation_changes_neither_losses_nor_weights(
+    batch, accumulation, mix, renderer, tmp_path
+):
     settings = {"max_steps": 3, "logging_steps": 1, "learning_rate": 1e-3}
     whole = trainer_of(mix, renderer, tmp_path / "a", per_device_train_batch_size=8, **settings)
     parts = trainer_of(
-        mix, renderer, tmp_path / "b", per_device_train_batch_size=batch, global_batch_size=8, **settings
+        mix,
+        renderer,
+        tmp_path / "b",
+        per_device_train_batch_size=batch,
+        global_batch_size=8,
+        **settings,
     )
     assert parts.args.gradient_accumulation_steps == accumulation
     whole.train(), parts.train()
@@ -104,7 +141,13 @@ def test_accumulation_changes_neither_losses_nor_weights(batch, accumulation, mi
 
 def test_training_lowers_the_loss_of_both_tasks(mix, renderer, tmp_path):
     trainer = trainer_of(
-        mix, renderer, tmp_path, max_steps=40, logging_steps=10, per_device_train_batch_size=4, learning_rate=1e-2
+        mix,
+        renderer,
+        tmp_path,
+        max_steps=40,
+        logging_steps=10,
+        per_device_train_batch_size=4,
+        learning_rate=1e-2,
     )
     trainer.train()
     first, last = logged(trainer)[0], logged(trainer)[-1]
@@ -122,9 +165,15 @@ def test_saved_model_and_tokenizer_load_and_generate_with_a_cache(mix, renderer,
     assert model.config.use_cache
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
     prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "What is 1+2?"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        [{"role": "user", "content": "What is 1+2?"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
     )
-    assert model.generate(**prompt, max_new_tokens=3, do_sample=False).shape[1] > prompt["input_ids"].shape[1]
+    assert (
+        model.generate(**prompt, max_new_tokens=3, do_sample=False).shape[1]
+        > prompt["input_ids"].shape[1]
+    )
 
 
 def test_no_pickle_and_no_token_is_saved(mix, renderer, tmp_path):
@@ -139,14 +188,25 @@ def test_no_pickle_and_no_token_is_saved(mix, renderer, tmp_path):
 
 
 def test_a_resumed_run_ends_as_the_uninterrupted_one(mix, renderer, tmp_path):
-    settings = {"max_steps": 6, "logging_steps": 2, "save_steps": 4, "per_device_train_batch_size": 2}
+    settings = {
+        "max_steps": 6,
+        "logging_steps": 2,
+        "save_steps": 4,
+        "per_device_train_batch_size": 2,
+    }
     whole = trainer_of(mix, renderer, tmp_path / "a", **settings)
     whole.train()
     resumed = trainer_of(mix, renderer, tmp_path / "b", **settings)
     resumed.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-4"))
     assert resumed.state.global_step == 6
     for one, other in zip(logged(whole), logged(resumed), strict=True):
-        for key in ("loss", "loss/tictactoe", "tokens/calculator", "num_input_tokens_seen", "grad_norm"):
+        for key in (
+            "loss",
+            "loss/tictactoe",
+            "tokens/calculator",
+            "num_input_tokens_seen",
+            "grad_norm",
+        ):
             assert one[key] == pytest.approx(other[key], rel=1e-6)
 
 
@@ -158,7 +218,12 @@ def test_depth_is_the_one_dial(depth, width, heads, tokenizer, tmp_path):
     config = MixConfig(depth=depth, output_dir=str(tmp_path), use_cpu=True)
     with torch.device("meta"):
         shape = build_model(config, tokenizer).config
-    assert (shape.n_layer, shape.n_embd, shape.n_head, shape.n_positions) == (depth, width, heads, 1024)
+    assert (shape.n_layer, shape.n_embd, shape.n_head, shape.n_positions) == (
+        depth,
+        width,
+        heads,
+        1024,
+    )
     assert shape.resid_pdrop == shape.embd_pdrop == shape.attn_pdrop == 0
     assert shape._attn_implementation == "sdpa"
 
@@ -186,10 +251,16 @@ def test_fine_tuning_starts_from_a_checkpoint_with_its_tokenizer(mix, tokenizer,
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    backend.train_from_iterator(["What is the answer?"] * 9, trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet))
-    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="?").save_pretrained(tmp_path / "base")
+    backend.train_from_iterator(
+        ["What is the answer?"] * 9, trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet)
+    )
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="?").save_pretrained(
+        tmp_path / "base"
+    )
     base = GPT2LMHeadModel(
-        GPT2Config(vocab_size=len(backend.get_vocab()), n_positions=600, n_embd=32, n_layer=1, n_head=1)
+        GPT2Config(
+            vocab_size=len(backend.get_vocab()), n_positions=600, n_embd=32, n_layer=1, n_head=1
+        )
     )
     base.save_pretrained(tmp_path / "base")
 
@@ -233,7 +304,9 @@ def test_a_checkpoint_that_cannot_be_loaded_is_named(tmp_path):
 
 
 def test_a_token_budget_sets_the_number_of_steps(tmp_path):
-    config = MixConfig(train_tokens=10_000, per_device_train_batch_size=2, output_dir=str(tmp_path), **SMALL)
+    config = MixConfig(
+        train_tokens=10_000, per_device_train_batch_size=2, output_dir=str(tmp_path), **SMALL
+    )
     assert config.tokens_per_step == 512
     assert config.max_steps == 20
 

@@ -2,14 +2,16 @@
 
     lengths 5, 3, 4, 2 in two rows of 8      row 0: [5 tokens][2]_     row 1: [4][3]_
 
-`position_ids` restart at 0 for every example, and models attend only within an example because of it; `_` is padding,
-each token of which is a sequence of its own at position 0, without a label.
+`position_ids` restart at 0 for every example, and models attend only within an example because of
+it; `_` is padding, each token of which is a sequence of its own at position 0, without a label.
 
-A block draws examples until they fill a fixed share of its rows. The number drawn is then a stopping time of the mix, so the
-expected share of each task is its probability, whatever the lengths of its examples. Longest first, each goes to the
-emptiest row, so that all rows carry the same blend of tasks; then overfull rows swap examples with others. Of 16 rows of
-1024 tokens this leaves 98.9 % real tokens for the default mix and 99.1 % for games alone (174 tokens each), where 0.04 % of the
-tokens, at the ends of rows that found no swap, are cropped. 8 rows crop ten times as much; more rows gain little.
+A block draws examples until they fill a fixed share of its rows. The number drawn is then a
+stopping time of the mix, so the expected share of each task is its probability, whatever the
+lengths of its examples. Longest first, each goes to the emptiest row, so that all rows carry the
+same blend of tasks; then overfull rows swap examples with others. Of 16 rows of 1024 tokens this
+leaves 98.9 % real tokens for the default mix and 99.1 % for games alone (174 tokens each), where
+0.04 % of the tokens, at the ends of rows that found no swap, are cropped. 8 rows crop ten times as
+much; more rows gain little.
 """
 
 from __future__ import annotations
@@ -79,8 +81,10 @@ def pack(
     return [_row([examples[index] for index in row], max_seq_len, pad_token_id) for row in rows]
 
 
-def _exchange(row: int, rows: list[list[int]], loads: list[int], lengths: list[int], max_seq_len: int) -> bool:
-    """Makes an overfull row shorter by one swap with a row that stays within bounds; False if there is no such swap.
+def _exchange(
+    row: int, rows: list[list[int]], loads: list[int], lengths: list[int], max_seq_len: int
+) -> bool:
+    """Makes an overfull row shorter by one swap with a row that has room; False if there is none.
 
     The best swap is the smallest that is enough, else the largest.
     """
@@ -119,7 +123,9 @@ def _row(content: list[tuple[int, Encoded]], max_seq_len: int, pad_token_id: int
         return row[:max_seq_len]
 
     return Row(
-        input_ids=filled([token for _, example in content for token in example.input_ids], pad_token_id),
+        input_ids=filled(
+            [token for _, example in content for token in example.input_ids], pad_token_id
+        ),
         labels=filled([label for _, example in content for label in example.labels], IGNORED),
         position_ids=filled(np.arange(num_tokens) - np.repeat(ends - lengths, lengths), 0),
         task_ids=filled(np.repeat([task for task, _ in content], lengths), -1),

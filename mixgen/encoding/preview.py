@@ -1,4 +1,4 @@
-"""An example as people read it: its text with special tokens, and marks around what is trained on."""
+"""An example as people read it: text with special tokens, marks around what is trained on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from mixgen.encoding.renderer import IGNORED, Renderer
 from mixgen.tasks.base import Example
 
 
-def render_example(example: Example, renderer: Renderer, marks: tuple[str, str] = ("«", "»")) -> str:
+def render_example(
+    example: Example, renderer: Renderer, marks: tuple[str, str] = ("«", "»")
+) -> str:
     """The text of an example.
 
     Args:

@@ -1,11 +1,13 @@
-"""Example -> `input_ids` and `labels`: what the chat template renders, an order of magnitude faster.
+"""Example -> `input_ids` and `labels`: what the chat template renders, ten times as fast.
 
-The label of a token is its own id where the model is trained on it (assistant text, tool calls with their markers,
-`<|assistant_end|>`) and -100 elsewhere (users, tool output, `<|bos|>`, `<|assistant_start|>`); models shift labels
-themselves. Text of users and tools is encoded so that it can never become a special token.
+The label of a token is its own id where the model is trained on it (assistant text, tool calls with
+their markers, `<|assistant_end|>`) and -100 elsewhere (users, tool output, `<|bos|>`,
+`<|assistant_start|>`); models shift labels themselves. Text of users and tools is encoded so that
+it can never become a special token.
 
-Texts come from a small stock of pieces, and BPE never merges across pieces: so the ids of each piece are looked up, and the
-tokenizer is asked only for pieces that are new. A test holds this to the tokenizer's own output.
+Texts come from a small stock of pieces, and BPE never merges across pieces: so the ids of each
+piece are looked up, and the tokenizer is asked only for pieces that are new. A test holds this to
+the tokenizer's own output.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Renderer:
     """Encodes examples for one tokenizer.
 
     Args:
-        tokenizer: One that knows the special tokens: mixgen's own, or another that `add_chat_tokens` has been given.
+        tokenizer: One that knows the special tokens: mixgen's own, or another that
+            `add_chat_tokens` has been given.
 
     Raises:
         RecipeError: The tokenizer lacks one of the special tokens.
@@ -49,11 +52,15 @@ class Renderer:
         vocabulary = tokenizer.get_vocab()
         for token in tk.SPECIAL_TOKENS:
             if token not in vocabulary:
-                raise RecipeError(f"the tokenizer lacks {token}: {nearest(token, tk.SPECIAL_TOKENS)}")
+                raise RecipeError(
+                    f"the tokenizer lacks {token}: {nearest(token, tk.SPECIAL_TOKENS)}"
+                )
         self.special = {token: vocabulary[token] for token in tk.SPECIAL_TOKENS}
-        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # ours alone: the next line changes it
+        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # ours to change
         self._backend.encode_special_tokens = True
-        self._cut: Callable[[str], list[str]] = re.compile(tk.PIECES).findall if _cuts_our_pieces(self._backend) else _whole
+        self._cut: Callable[[str], list[str]] = (
+            re.compile(tk.PIECES).findall if _cuts_our_pieces(self._backend) else _whole
+        )
         self.tokenizer = tokenizer
         self._piece_ids: dict[str, list[int]] = {}
         self._text_ids: dict[str, list[int]] = {}
@@ -78,7 +85,12 @@ class Renderer:
                 for tool_call in message["tool_calls"]:
                     function = tool_call["function"]
                     code = tk.call_text(function["name"], function["arguments"])
-                    ids = [*ids, special[tk.PYTHON_START], *self.text_ids(code), special[tk.PYTHON_END]]
+                    ids = [
+                        *ids,
+                        special[tk.PYTHON_START],
+                        *self.text_ids(code),
+                        special[tk.PYTHON_END],
+                    ]
                 if not message["tool_calls"]:
                     ids = [*ids, special[tk.ASSISTANT_END]]
                 input_ids += ids
@@ -92,7 +104,7 @@ class Renderer:
         return Encoded(input_ids, labels)
 
     def text_ids(self, text: str) -> list[int]:
-        """The ids of plain text, none of them special. The list is the cache's own: do not change it."""
+        """The ids of plain text, none of them special; the list is the cache's own."""
         ids = self._text_ids.get(text)
         if ids is not None:
             return ids
@@ -103,7 +115,9 @@ class Renderer:
             if piece_ids is None:
                 if len(pieces) == MAX_CACHED:
                     pieces.clear()
-                piece_ids = pieces[piece] = self._backend.encode(piece, add_special_tokens=False).ids
+                piece_ids = pieces[piece] = self._backend.encode(
+                    piece, add_special_tokens=False
+                ).ids
             ids += piece_ids
         if len(self._text_ids) == MAX_CACHED:
             self._text_ids.clear()
@@ -119,6 +133,6 @@ def _whole(text: str) -> list[str]:
 
 
 def _cuts_our_pieces(backend: object) -> bool:
-    """Whether a tokenizer cuts text at `PIECES`; others get whole texts, whose pieces are their own affair."""
+    """Whether a tokenizer cuts text at `PIECES`; others are asked for whole texts."""
     steps = (json.loads(backend.to_str())["pre_tokenizer"] or {}).get("pretokenizers", [])  # type: ignore[attr-defined]
     return bool(steps) and steps[0].get("pattern") == {"Regex": tk.PIECES}

@@ -1,8 +1,9 @@
-"""The training data as an endless list of rows: row i is a pure function of (mix, tokenizer, seed, i).
+"""The training data: an endless list of rows, row i a pure function of mix, tokenizer, seed and i.
 
-Rows come in blocks of fixed size; a block draws its own examples from its own random streams and packs them. Nothing depends
-on the rank, the worker, the number of processes or what was drawn before, so that resuming needs one number, costs nothing,
-and every number of processes sees the same global batches.
+Rows come in blocks of fixed size; a block draws its own examples from its own random streams and
+packs them. Nothing depends on the rank, the worker, the number of processes or what was drawn
+before, so that resuming needs one number, costs nothing, and every number of processes sees the
+same global batches.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from mixgen.mixture.weights import Mix
 class RowDataset(Sequence[Row]):
     """The first `num_rows` rows, as a map-style dataset.
 
-    Keeps the last block it made: rows that are asked for in order cost one block each `rows_per_block` rows.
+    Keeps the last block it made: rows that are asked for in order cost one block each
+    `rows_per_block` rows.
 
     Args:
         mix: Tasks and weights.
@@ -82,5 +84,7 @@ class RowDataset(Sequence[Row]):
         )
 
     def _encoded(self, block: int) -> Iterator[tuple[int, Encoded]]:
-        for task, example in block_examples(self.mix, split=self.split, seed=self.seed, block=block):
+        for task, example in block_examples(
+            self.mix, split=self.split, seed=self.seed, block=block
+        ):
             yield task, self.renderer.encode(example)

@@ -1,4 +1,4 @@
-"""What a mix amounts to in tokens: its weights count examples, and examples of one task may be longer."""
+"""What a mix amounts to in tokens: weights count examples, and some tasks have longer ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class TaskShare:
     max_tokens: int
 
 
-def measure_shares(mix: Mix, renderer: Renderer, *, seed: int = 42, num_examples: int = 1_000) -> list[TaskShare]:
+def measure_shares(
+    mix: Mix, renderer: Renderer, *, seed: int = 42, num_examples: int = 1_000
+) -> list[TaskShare]:
     """Measures the lengths of each active task's examples.
 
     Args:
@@ -36,7 +38,9 @@ def measure_shares(mix: Mix, renderer: Renderer, *, seed: int = 42, num_examples
         lengths = [len(renderer.encode(next(examples)).input_ids) for _ in range(num_examples)]
         means.append(sum(lengths) / num_examples)
         longest.append(max(lengths))
-    tokens = [probability * mean for probability, mean in zip(mix.probabilities, means, strict=True)]
+    tokens = [
+        probability * mean for probability, mean in zip(mix.probabilities, means, strict=True)
+    ]
     return [
         TaskShare(
             name=task.name,

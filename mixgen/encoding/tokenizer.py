@@ -1,9 +1,10 @@
 """The tokenizer: trained on the mix's own text, byte-level BPE inside pieces that this file cuts.
 
-What a piece is decides what a small model must learn. Every digit is its own, and so is every board cell and every
-bracket around a number; a word keeps the space before it and a function its opening bracket (`sqrt(`, `board[`).
-Bytes are the fallback, so any text can be encoded. It is deterministic, and the same for all weights: each active task
-gives the same number of examples, whatever its share of the mix.
+What a piece is decides what a small model must learn. Every digit is its own, and so is every board
+cell and every bracket around a number; a word keeps the space before it and a function its opening
+bracket (`sqrt(`, `board[`). Bytes are the fallback, so any text can be encoded. It is
+deterministic, and the same for all weights: each active task gives the same number of examples,
+whatever its share of the mix.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ SPECIAL_TOKENS: Final = [
     PAD,
 ]
 
-# Alternatives in order; together they match any text, so that the pieces of a text join to the text itself.
+# Alternatives in order. Together they match any text: its pieces join to the text itself.
 PIECES: Final = "|".join(
     [
         r"[0-9]",  # each digit alone
-        r"[ \n]?[A-Z]?[a-z]+[\[(]?",  # a word or name, with the space before and the bracket that it opens
+        r"[ \n]?[A-Z]?[a-z]+[\[(]?",  # a word, the space before it, its bracket
         r"[ \n]?[A-Z.](?![a-z])",  # single capitals and points: board cells, the point of a decimal
         r" ?(?:\*\*|//|[+\-*/%^=×÷]) ?",  # an operator with the spaces around it
         r"[ \n]?\(",
@@ -53,7 +54,7 @@ PIECES: Final = "|".join(
     ]
 )
 
-# The ids and the mask of this template are those of `renderer.Renderer`; a test holds the two together.
+# Gives the ids and the mask of `renderer.Renderer`; a test holds the two together.
 CHAT_TEMPLATE: Final = (
     "{{- bos_token }}"
     "{%- for message in messages %}"
@@ -77,12 +78,14 @@ CHAT_TEMPLATE: Final = (
     "{%- else %}{{- raise_exception('unknown role ' + message.role) }}"
     "{%- endif %}"
     "{%- endfor %}"
-    "{%- if add_generation_prompt and messages[-1].role == 'user' %}{{- '<|assistant_start|>' }}{%- endif %}"
+    "{%- if add_generation_prompt and messages[-1].role == 'user' %}"
+    "{{- '<|assistant_start|>' }}"
+    "{%- endif %}"
 )
 
 
 def call_text(name: str, arguments: dict[str, object]) -> str:
-    """How a tool call is written between its two markers: the code itself for python, else `name({"a": 1})`."""
+    """A tool call as it stands between its markers: python's code, else `name({"a": 1})`."""
     import json
 
     code = arguments.get("code")
@@ -148,7 +151,7 @@ def train_tokenizer(
         min_frequency=20,
         show_progress=False,
     )
-    # The trainer takes text, not counts: rare pieces stay bytes, and 200 occurrences rank a piece as well as more do.
+    # The trainer takes text, not counts, and 200 occurrences rank a piece as well as more do.
     corpus = (piece for piece in sorted(counts) for _ in range(min(counts[piece], 200)))
     backend.train_from_iterator(corpus, trainer)
     return PreTrainedTokenizerFast(

@@ -1,0 +1,1 @@
+"""Tasks and weights to one stream of examples."""

@@ -1,8 +1,9 @@
 """Tasks as `datasets.IterableDataset`s, and the mix of them as `interleave_datasets` draws it.
 
-`interleaved` is what everyone else gets (export, TRL, notebooks). Training draws the same examples in the same order by
-`block_examples`: iterating an interleaved dataset costs about 100 microseconds an example, because each one is handed
-through a thread, while the order itself is one `choice` a thousand. A test holds the two together, example for example.
+`interleaved` is what everyone else gets (export, TRL, notebooks). Training draws the same examples
+in the same order by `block_examples`: iterating an interleaved dataset costs about 100 microseconds
+an example, because each one is handed through a thread, while the order itself is one `choice` a
+thousand. A test holds the two together, example for example.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def features() -> Features:
-    """The schema of every example (see `Example`); `Json` keeps the tool arguments of different tasks apart."""
+    """The schema of every example (see `Example`); `Json` keeps tasks' tool arguments apart."""
     from datasets import Features, Json, List, Value
 
     text = Value("string")
@@ -43,7 +44,7 @@ def features() -> Features:
 
 
 def source(task: Task, *, split: str = "train", seed: int = 42, block: int = 0) -> IterableDataset:
-    """The endless stream of one task's examples as a typed `IterableDataset` (see `Task.stream`)."""
+    """One task's endless stream (see `Task.stream`) as a typed `IterableDataset`."""
     from datasets import IterableDataset
 
     where: dict[str, Any] = {"task": task, "split": split, "seed": seed, "block": block}
@@ -53,8 +54,9 @@ def source(task: Task, *, split: str = "train", seed: int = 42, block: int = 0) 
 def _rows(task: Task, split: str, seed: int, block: int) -> Iterator[dict[str, Any]]:
     """Examples whose tool calls are JSON text already.
 
-    datasets 5.2 encodes a list of structs only if that changes its first element; here that is the user's message,
-    which calls nothing. Text passes through its encoder and comes out of its decoder as the call.
+    datasets 5.2 encodes a list of structs only if that changes its first element; here that is the
+    user's message, which calls nothing. Text passes through its encoder and comes out of its
+    decoder as the call.
     """
     for example in task.stream(split=split, seed=seed, block=block):
         messages = [
@@ -64,14 +66,17 @@ def _rows(task: Task, split: str, seed: int, block: int) -> Iterator[dict[str, A
         yield {**example, "messages": messages}
 
 
-def interleaved(mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0) -> IterableDataset:
-    """The endless stream of the mix: each example is drawn from one task, by the mix's probabilities.
+def interleaved(
+    mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0
+) -> IterableDataset:
+    """The endless stream of the mix: each example is of one task, by the mix's probabilities.
 
     Args:
         mix: Tasks and weights.
         split: `"train"`, `"validation"` or `"test"`; no problem is in two of them.
         seed: The run's seed.
-        block: Which of the seed's independent streams; training rows are cut from blocks 0, 1, 2 and so on.
+        block: Which of the seed's independent streams; training rows are cut from blocks 0, 1, 2
+            and so on.
     """
     from datasets import interleave_datasets
 
@@ -83,15 +88,17 @@ def interleaved(mix: Mix, *, split: str = "train", seed: int = 42, block: int = 
 
 
 def draw_order(mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0) -> Iterator[int]:
-    """The order in which `interleaved` draws from its sources: indices of `mix.active`, without end."""
+    """The endless order in which `interleaved` draws from its sources: indices of `mix.active`."""
     generator = np.random.default_rng(stream(seed, "mix", split, block))
     probabilities = mix.probabilities
     while True:
-        # In chunks of 1,000, as in `datasets.iterable_dataset.RandomlyCyclingMultiSourcesExamplesIterable`.
+        # 1,000 at a time, as `RandomlyCyclingMultiSourcesExamplesIterable` of datasets does
         yield from generator.choice(len(probabilities), size=1000, p=probabilities).tolist()
 
 
-def block_examples(mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0) -> Iterator[tuple[int, Example]]:
+def block_examples(
+    mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0
+) -> Iterator[tuple[int, Example]]:
     """What `interleaved` yields, without its threads.
 
     Yields:

@@ -1,4 +1,4 @@
-"""The mix: which tasks, with which weights. `probability = weight / sum(all weights)`, per example drawn."""
+"""The mix: tasks and weights. `probability = weight / sum(all weights)`, per example drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mixgen.tasks.base import Task, task_class
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mix:
-    """Tasks and their weights, in the order of their names, so that no result depends on the order they are given in.
+    """Tasks and their weights, ordered by name: no result depends on the order they are given in.
 
     Attributes:
         tasks: Every configured task, also those of weight 0.
@@ -29,7 +29,9 @@ class Mix:
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise RecipeError(f"weight of {task.name} must be a number, got {weight!r}")
             if not math.isfinite(weight) or weight < 0:
-                raise RecipeError(f"weight of {task.name} must be finite and not negative, got {weight!r}")
+                raise RecipeError(
+                    f"weight of {task.name} must be finite and not negative, got {weight!r}"
+                )
         if not any(self.weights):
             names = ", ".join(task.name for task in self.tasks) or "none configured"
             raise RecipeError(f"all task weights are zero ({names}): at least one must be above 0")
@@ -48,10 +50,15 @@ class Mix:
 
     def __str__(self) -> str:
         """All configured weights: `calculator=1.0, tictactoe=0.5`."""
-        return ", ".join(f"{task.name}={float(weight)}" for task, weight in zip(self.tasks, self.weights, strict=True))
+        return ", ".join(
+            f"{task.name}={float(weight)}"
+            for task, weight in zip(self.tasks, self.weights, strict=True)
+        )
 
 
-def make_mix(weights: Mapping[str, float], configs: Mapping[str, Mapping[str, Any]] | None = None) -> Mix:
+def make_mix(
+    weights: Mapping[str, float], configs: Mapping[str, Mapping[str, Any]] | None = None
+) -> Mix:
     """A mix from task names.
 
     Args:

@@ -1,8 +1,9 @@
-"""What a task is: one class in one file that makes conversations, runs their tools and scores replies.
+"""What a task is: one class that makes conversations, runs their tools and scores replies.
 
-A task says `sample(rng) -> Example`; everything else (streams, splits, mixing, encoding, flags) follows from that. The
-split of an example is decided by its problem, never by its seed: `blake2b(task | key)` puts a problem into train,
-validation or test, and a stream of one split passes over the problems of the others.
+A task says `sample(rng) -> Example`; everything else (streams, splits, mixing, encoding, flags)
+follows from that. The split of an example is decided by its problem, never by its seed:
+`blake2b(task | key)` puts a problem into train, validation or test, and a stream of one split
+passes over the problems of the others.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Message(TypedDict):
 class Example(TypedDict):
     """One conversation of a task with its problem's facts: the schema of every published dataset.
 
-    `id` names the stream position, `key` the problem independent of its wording, `answer` what a right reply ends
-    with; `tools` holds JSON schemas and `metadata` the task's own facts.
+    `id` names the stream position, `key` the problem independent of its wording, `answer` what a
+    right reply ends with; `tools` holds JSON schemas and `metadata` the task's own facts.
     """
 
     id: str
@@ -58,7 +59,7 @@ class Example(TypedDict):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Score:
-    """How good a reply is: `value` in [0, 1], 1 only if all of it is right, and why not in `reason`."""
+    """How good a reply is: `value` in [0, 1], 1 only if all is right, else with a `reason`."""
 
     value: float
     reason: str = ""
@@ -106,7 +107,7 @@ def split_of(task: str, key: str, held_out_share: float = HELD_OUT_SHARE) -> str
 
 
 class Task:
-    """A source of conversations. Subclass it, give it a `name`, a `flag` and `sample`, and decorate it with `register`.
+    """A source of conversations: subclass it, and decorate the class with `register`.
 
     Attributes:
         name: The task's one name, in recipes, logs and datasets.
@@ -121,17 +122,17 @@ class Task:
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config:
-        """The task's settings; each field needs a default, and `metadata={"help": ...}` becomes its flag's help."""
+        """The task's settings, each with a default; `metadata={"help": ...}` is its flag's help."""
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Any = None) -> None:
         """Makes the task with its settings, the defaults if none are given."""
         self.config: Any = self.Config() if config is None else config
 
     def sample(self, rng: random.Random) -> Example:
         """Draws one example, of whichever split, with no other source of randomness than `rng`.
 
-        Build the result with `self.example(...)`. The messages end with the assistant's last words, and each tool
-        message holds exactly what `self.tools()` prints for the call before it.
+        Build the result with `self.example(...)`. The messages end with the assistant's last words,
+        and each tool message holds exactly what `self.tools()` prints for the call before it.
         """
         raise NotImplementedError
 
@@ -146,7 +147,8 @@ class Task:
             if example["split"] == split:
                 return example
         raise TaskError(
-            f"task {self.name!r} with {self.config} made no {split} example in {MAX_REJECTIONS:,} draws: "
+            f"task {self.name!r} with {self.config} made no {split} example "
+            f"in {MAX_REJECTIONS:,} draws: "
             "its settings leave too few distinct problems"
         )
 
@@ -159,11 +161,11 @@ class Task:
 
         Args:
             example: The problem, with its right answer.
-            reply: The whole conversation as it went, from the first user message on; untrusted. Tool messages are
-                what `self.tools()` printed, and are checked again here.
+            reply: The whole conversation as it went, from the first user message on; untrusted.
+                Tool messages are what `self.tools()` printed, and are checked again here.
 
         Returns:
-            1 if all of it is right. What cannot be parsed scores 0, with the reason; nothing raises.
+            1 if all of it is right. What cannot be parsed scores 0; nothing raises.
         """
         raise NotImplementedError
 
@@ -177,7 +179,7 @@ class Task:
         metadata: dict[str, Any] | None = None,
         split: str | None = None,
     ) -> Example:
-        """An `Example` of this task; its split follows from `key` unless the task decides it otherwise."""
+        """An `Example` of this task; its split follows from `key` unless the task decides it."""
         return {
             "id": "",
             "task": self.name,
@@ -191,7 +193,7 @@ class Task:
         }
 
     def stream(self, *, split: str, seed: int, block: int = 0) -> Iterator[Example]:
-        """The endless stream of examples of one split; a pure function of the arguments and the task's settings.
+        """The endless stream of one split: a pure function of the arguments and the settings.
 
         Args:
             split: `"train"`, `"validation"` or `"test"`.
@@ -216,10 +218,11 @@ TaskClass = TypeVar("TaskClass", bound=type[Task])
 
 
 def register(cls: TaskClass) -> TaskClass:
-    """Class decorator that makes a task known by its name; a task defined twice in one file replaces itself.
+    """Class decorator that makes a task known by its name.
 
     Raises:
-        TaskError: The name or flag is missing, is no identifier, or belongs to another task; a setting has no default.
+        TaskError: The name or flag is missing, is no identifier, or belongs to another task; a
+            setting has no default.
     """
     where = f"task {cls.__name__} in {_file_of(cls)}"
     for attribute in ("name", "flag"):
@@ -228,8 +231,12 @@ def register(cls: TaskClass) -> TaskClass:
             raise TaskError(f"{where}: {attribute} must be a Python identifier, got {value!r}")
     for other in _REGISTRY.values():
         taken = {other.name, other.flag} & {cls.name, cls.flag}
-        if taken and not (other.__qualname__ == cls.__qualname__ and _file_of(other) == _file_of(cls)):
-            raise TaskError(f"{where}: {taken.pop()!r} is the name or flag of the task in {_file_of(other)}")
+        if taken and not (
+            other.__qualname__ == cls.__qualname__ and _file_of(other) == _file_of(cls)
+        ):
+            raise TaskError(
+                f"{where}: {taken.pop()!r} is the name or flag of the task in {_file_of(other)}"
+            )
     try:
         cls.Config()
     except TypeError as error:
@@ -249,7 +256,9 @@ def load_task_file(path: str | Path) -> None:
         TaskError: There is no such file, it fails to import, or it registers no task.
     """
     path = Path(path).resolve()
-    module_name = f"mixgen_task_file_{path.stem}_{blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+    module_name = (
+        f"mixgen_task_file_{path.stem}_{blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+    )
     if module_name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -265,13 +274,15 @@ def load_task_file(path: str | Path) -> None:
         raise
     except Exception as error:
         del sys.modules[module_name]
-        raise TaskError(f"task file {path} fails to import: {type(error).__name__}: {error}") from error
+        raise TaskError(
+            f"task file {path} fails to import: {type(error).__name__}: {error}"
+        ) from error
     if before == _REGISTRY:
         raise TaskError(f"task file {path} registers no task: decorate its class with @register")
 
 
 def registered_tasks() -> Mapping[str, type[Task]]:
-    """All known tasks by name: every file of `mixgen/tasks`, in alphabetical order, then the user's task files."""
+    """All known tasks by name: those in `mixgen/tasks`, then those of the user's task files."""
     package = import_module("mixgen.tasks")
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda found: found.name):
         import_module(f"mixgen.tasks.{module.name}")

@@ -5,10 +5,11 @@
     tool       36
     assistant  The answer is 36.
 
-An expression grows from the leaves up, and each node holds everything about itself: its value, its code, its wording and
-its key. Values come from the functions that the tool itself uses, so the answer is what the tool prints. An operator
-is drawn again where its operands do not suit it (a zero divisor, a logarithm of a negative number) and where the
-result would be huge, tiny or dominated by rounding: what is printed has no float noise in its 10 digits.
+An expression grows from the leaves up, and each node holds everything about itself: its value, its
+code, its wording and its key. Values come from the functions that the tool itself uses, so the
+answer is what the tool prints. An operator is drawn again where its operands do not suit it (a zero
+divisor, a logarithm of a negative number) and where the result would be huge, tiny or dominated by
+rounding: what is printed has no float noise in its 10 digits.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from mixgen.tools.session import EXPRESSION_SCHEMA, ExpressionSession
 
 PRECEDENCE: Final = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "**": 4}
 ATOM: Final = 9  # the precedence of what never needs parentheses: a number, a function call
-LOOSE: Final = 0  # and of what always does as an operand: a negative number, and anything said in words
+LOOSE: Final = (
+    0  # and of what always does as an operand: a negative number, and anything said in words
+)
 
 SYMBOLS: Final = {
     "+": ("+",),
@@ -74,11 +77,15 @@ PHRASINGS: Final = (
 ANSWER: Final = "The answer is {}."
 
 MAX_INT: Final = 10**12  # printed in full; larger whole numbers are not generated
-MAX_FLOAT: Final = 1e9  # 10 significant digits print without an exponent below this, and above MIN_FLOAT
+MAX_FLOAT: Final = (
+    1e9  # 10 significant digits print without an exponent below this, and above MIN_FLOAT
+)
 MIN_FLOAT: Final = 1e-4
 MAX_CANCELLATION: Final = 1e-2  # a sum of decimals keeps at least this share of its larger operand
 
-RETRIES: Final = range(4)  # draws of an operator for given operands before the expression is given up
+RETRIES: Final = range(
+    4
+)  # draws of an operator for given operands before the expression is given up
 
 
 class Node(NamedTuple):
@@ -104,15 +111,31 @@ class Calculator(Task):
     class Config:
         """Which expressions are drawn; a depth of 1 is one operator on two numbers."""
 
-        min_depth: int = field(default=1, metadata={"help": "Smallest depth of an expression tree."})
+        min_depth: int = field(
+            default=1, metadata={"help": "Smallest depth of an expression tree."}
+        )
         max_depth: int = field(default=3, metadata={"help": "Largest depth of an expression tree."})
-        max_digits: int = field(default=4, metadata={"help": "Most digits of a whole operand, 1 to 4."})
-        max_decimals: int = field(default=4, metadata={"help": "Most digits after the point, 0 to 4; 0: no decimals."})
-        decimal_rate: float = field(default=0.25, metadata={"help": "Share of operands that are decimals, 0 to 1."})
-        negative_rate: float = field(default=0.15, metadata={"help": "Share of operands that are negative, 0 to 1."})
-        function_rate: float = field(default=0.3, metadata={"help": "Share of nodes that are functions, 0 to 1."})
-        operators: list[str] = field(default_factory=lambda: list(BINARY), metadata={"help": "Binary operators."})
-        functions: list[str] = field(default_factory=lambda: list(FUNCTIONS), metadata={"help": "Functions."})
+        max_digits: int = field(
+            default=4, metadata={"help": "Most digits of a whole operand, 1 to 4."}
+        )
+        max_decimals: int = field(
+            default=4, metadata={"help": "Most digits after the point, 0 to 4; 0: no decimals."}
+        )
+        decimal_rate: float = field(
+            default=0.25, metadata={"help": "Share of operands that are decimals, 0 to 1."}
+        )
+        negative_rate: float = field(
+            default=0.15, metadata={"help": "Share of operands that are negative, 0 to 1."}
+        )
+        function_rate: float = field(
+            default=0.3, metadata={"help": "Share of nodes that are functions, 0 to 1."}
+        )
+        operators: list[str] = field(
+            default_factory=lambda: list(BINARY), metadata={"help": "Binary operators."}
+        )
+        functions: list[str] = field(
+            default_factory=lambda: list(FUNCTIONS), metadata={"help": "Functions."}
+        )
 
         def __post_init__(self) -> None:
             """Rejects settings that no expression satisfies."""
@@ -126,11 +149,15 @@ class Calculator(Task):
                 ("function_rate", 0, 1),
             ):
                 if not low <= getattr(self, key) <= high:
-                    raise TaskError(f"calculator: {key} must lie in {low} to {high}, got {getattr(self, key)}")
+                    raise TaskError(
+                        f"calculator: {key} must lie in {low} to {high}, got {getattr(self, key)}"
+                    )
             for key, known in (("operators", BINARY), ("functions", FUNCTIONS)):
                 for symbol in getattr(self, key):
                     if symbol not in known:
-                        raise TaskError(f"calculator: unknown entry {symbol!r} in {key}: {nearest(symbol, known)}")
+                        raise TaskError(
+                            f"calculator: unknown {symbol!r} in {key}: {nearest(symbol, known)}"
+                        )
             if not self.operators:
                 raise TaskError("calculator: operators must not be empty")
 
@@ -139,7 +166,10 @@ class Calculator(Task):
         super().__init__(config)
         self._function_rate = self.config.function_rate if self.config.functions else 0.0
         self._decimal_rate = self.config.decimal_rate if self.config.max_decimals else 0.0
-        self._whole_ranges = [(10 ** (digits - 1), 9 * 10 ** (digits - 1)) for digits in range(1, self.config.max_digits + 1)]
+        self._whole_ranges = [
+            (10 ** (digits - 1), 9 * 10 ** (digits - 1))
+            for digits in range(1, self.config.max_digits + 1)
+        ]
 
     def tools(self) -> ExpressionSession:
         """See `Task.tools`."""
@@ -171,8 +201,13 @@ class Calculator(Task):
         )
 
     def score(self, example: Example, reply: Sequence[Message]) -> Score:
-        """1 if the call parses, computes the problem's value, and the last message gives exactly that value."""
-        if len(reply) != 4 or [message["role"] for message in reply] != ["user", "assistant", "tool", "assistant"]:
+        """1 if the call computes the problem's value and the last message gives exactly that."""
+        if len(reply) != 4 or [message["role"] for message in reply] != [
+            "user",
+            "assistant",
+            "tool",
+            "assistant",
+        ]:
             return Score(value=0.0, reason="not one question, one call, its output and one answer")
         question, calling, output, last = reply
         if question["content"] != example["messages"][0]["content"]:
@@ -185,15 +220,26 @@ class Calculator(Task):
             return Score(value=0.0, reason=f"the call cannot be carried out: {error}")
         answer = evaluate(example["answer"])
         if abs(value - answer) > 1e-9 * max(abs(value), abs(answer)):
-            return Score(value=0.0, reason=f"the call computes {format_value(value)}, not {example['answer']}")
+            return Score(
+                value=0.0,
+                reason=f"the call computes {format_value(value)}, not {example['answer']}",
+            )
         if output["content"] != format_value(value):
             return Score(value=0.0, reason="the tool's output was not printed by the tool")
-        if calling["content"] or last["tool_calls"] or last["content"] != ANSWER.format(example["answer"]):
-            return Score(value=0.0, reason=f"the last words are not {ANSWER.format(example['answer'])!r}")
+        if (
+            calling["content"]
+            or last["tool_calls"]
+            or last["content"] != ANSWER.format(example["answer"])
+        ):
+            return Score(
+                value=0.0, reason=f"the last words are not {ANSWER.format(example['answer'])!r}"
+            )
         return Score(value=1.0)
 
-    def _grow(self, draw: Callable[[], float], depth: int, wordiness: float, used: list[str]) -> Node | None:
-        """An expression of exactly `depth`, or None where no operator suits the operands that were drawn."""
+    def _grow(
+        self, draw: Callable[[], float], depth: int, wordiness: float, used: list[str]
+    ) -> Node | None:
+        """An expression of exactly `depth`, or None where no operator suits its operands."""
         if depth == 0:
             return self._leaf(draw, wordiness)
         if draw() < self._function_rate:
@@ -203,7 +249,11 @@ class Calculator(Task):
         left: Node | None
         right: Node | None
         if symbol == "**":
-            left = self._grow(draw, depth - 1, wordiness, used) if depth > 1 else self._signed(draw, wordiness, int(draw() * 100))
+            left = (
+                self._grow(draw, depth - 1, wordiness, used)
+                if depth > 1
+                else self._signed(draw, wordiness, int(draw() * 100))
+            )
             right = _positive(int(draw() * 5))
         elif depth == 1:
             leaf = self._whole if symbol in ("//", "%") else self._leaf
@@ -223,7 +273,9 @@ class Calculator(Task):
             symbol = operators[int(draw() * len(operators))]
         return None
 
-    def _grow_function(self, draw: Callable[[], float], depth: int, wordiness: float, used: list[str]) -> Node | None:
+    def _grow_function(
+        self, draw: Callable[[], float], depth: int, wordiness: float, used: list[str]
+    ) -> Node | None:
         functions = self.config.functions
         name = functions[int(draw() * len(functions))]
         if depth > 1:
@@ -252,7 +304,9 @@ class Calculator(Task):
         return self._signed(draw, wordiness, low + int(draw() * count))
 
     def _decimal(self, draw: Callable[[], float], wordiness: float, whole: int) -> Node:
-        """A decimal with this whole part; its last digit is not 0, so that a number has one spelling."""
+        """A decimal with this whole part; its last digit is not 0, so that a number has one
+        spelling.
+        """
         digits = 1 + int(draw() * self.config.max_decimals)
         fraction = int(draw() * 10**digits)
         if fraction % 10 == 0:
@@ -265,7 +319,9 @@ class Calculator(Task):
         return _negative(size, draw() < wordiness)
 
     def _argument(self, draw: Callable[[], float], name: str, wordiness: float) -> Node:
-        """A number inside the function's domain, as often as its domain allows within the task's settings."""
+        """A number inside the function's domain, as often as its domain allows within the task's
+        settings.
+        """
         if name == "factorial":
             return _positive(int(draw() * 13))
         if name in ("asin", "acos"):
@@ -296,12 +352,19 @@ def _negative(size: Number, in_words: bool) -> Node:
 
 
 def _apply(symbol: str, left: Number, right: Number) -> Number | None:
-    """The operator's value, or None where the operands do not suit it or the value would not print well."""
+    """The operator's value, or None where the operands do not suit it or the value would not print
+    well.
+    """
     if symbol in ("//", "%"):
         if not right or not isinstance(left, int) or not isinstance(right, int):
             return None
     elif symbol == "**":
-        if not isinstance(right, int) or not 0 <= right <= 4 or abs(left) > 1000 or not (left or right):
+        if (
+            not isinstance(right, int)
+            or not 0 <= right <= 4
+            or abs(left) > 1000
+            or not (left or right)
+        ):
             return None
     elif symbol == "/" and not right:
         return None
@@ -317,7 +380,9 @@ def _apply(symbol: str, left: Number, right: Number) -> Number | None:
 
 
 def _apply_function(name: str, argument: Number) -> Number | None:
-    """The function's value, or None outside its domain or where rounding of the argument would show."""
+    """The function's value, or None outside its domain or where rounding of the argument would
+    show.
+    """
     if name in ("sqrt", "log"):
         if argument < 0 or (name == "log" and argument == 0):
             return None
@@ -343,7 +408,9 @@ def _apply_function(name: str, argument: Number) -> Number | None:
 def _binary_node(
     draw: Callable[[], float], wordiness: float, symbol: str, left: Node, right: Node, value: Number
 ) -> Node:
-    """Joins two operands. Code and symbols take parentheses where precedence needs them, words around every operand."""
+    """Joins two operands. Code and symbols take parentheses where precedence needs them, words
+    around every operand.
+    """
     binds = PRECEDENCE[symbol]
     at_left = binds + 1 if symbol == "**" else binds
     left_code = left.code if left.binds >= at_left else f"({left.code})"
@@ -368,7 +435,9 @@ def _binary_node(
     )
 
 
-def _function_node(draw: Callable[[], float], wordiness: float, name: str, argument: Node, value: Number) -> Node:
+def _function_node(
+    draw: Callable[[], float], wordiness: float, name: str, argument: Node, value: Number
+) -> Node:
     code = f"{name}({argument.code})"
     key = f"{name}({argument.key})"
     if not wordiness or draw() >= wordiness:

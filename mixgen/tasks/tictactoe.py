@@ -9,12 +9,13 @@
                ...
     assistant  I play top left.
 
-The assistant plays minimax-optimal moves (by default always the same one among equals), the user a mixture of random and
-optimal ones. A game is always played to its end, which the tool and the assistant both state.
+The assistant plays minimax-optimal moves (by default always the same one among equals), the user a
+mixture of random and optimal ones. A game is always played to its end, which the tool and the
+assistant both state.
 
-Split: most positions of a test game would also occur in training games. So positions are held out, not games: those
-with at least three stones and the assistant to move, up to symmetry, by the hash of the position. A game through one
-of them is not for training.
+Split: most positions of a test game would also occur in training games. So positions are held out,
+not games: those with at least three stones and the assistant to move, up to symmetry, by the hash
+of the position. A game through one of them is not for training.
 """
 
 from __future__ import annotations
@@ -39,9 +40,28 @@ from mixgen.tasks.base import (
     tool,
     user,
 )
-from mixgen.tools.board import BOARD_SCHEMA, EMPTY_BOARD, BoardSession, place, render, result, to_move, winner
+from mixgen.tools.board import (
+    BOARD_SCHEMA,
+    EMPTY_BOARD,
+    BoardSession,
+    place,
+    render,
+    result,
+    to_move,
+    winner,
+)
 
-CELLS: Final = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
+CELLS: Final = (
+    "top left",
+    "top",
+    "top right",
+    "left",
+    "center",
+    "right",
+    "bottom left",
+    "bottom",
+    "bottom right",
+)
 PREFERENCE: Final = (4, 0, 2, 6, 8, 1, 3, 5, 7)  # among equally good moves: center, corners, edges
 USER_STARTS: Final = (
     "Tic-tac-toe. I'm X at {}.",
@@ -61,10 +81,14 @@ SYMMETRIES: Final = tuple(
     for columns in ((0, 1, 2), (2, 1, 0))
     for turned in (False, True)
 )
-_PLACE: Final = {mark: [f"board[{cell // 3}][{cell % 3}]='{mark}'\n" for cell in range(9)] for mark in "XO"}
+_PLACE: Final = {
+    mark: [f"board[{cell // 3}][{cell % 3}]='{mark}'\n" for cell in range(9)] for mark in "XO"
+}
 _PRINT: Final = "print(board)"
 _I_PLAY: Final = [f"I play {name}." for name in CELLS]
-_SPELLINGS: Final = [bytes.maketrans(bytes(range(9)), "".join(map(str, cells)).encode()) for cells in SYMMETRIES]
+_SPELLINGS: Final = [
+    bytes.maketrans(bytes(range(9)), "".join(map(str, cells)).encode()) for cells in SYMMETRIES
+]
 
 
 class Position(NamedTuple):
@@ -72,12 +96,14 @@ class Position(NamedTuple):
 
     legal: tuple[int, ...]
     optimal: tuple[int, ...]  # the legal moves of best value, those that win soonest among wins
-    boards: tuple[str, ...]  # the board after a move on each of the nine cells; empty where a stone lies
+    boards: tuple[
+        str, ...
+    ]  # the board after a move on each of the nine cells; empty where a stone lies
     split: str  # where a game through this position with the assistant to move belongs
 
 
 class Game(NamedTuple):
-    """A finished game: the assistant's mark, each move's cell, the board after it, and where the game belongs."""
+    """A finished game: the assistant's mark, each move's cell and the board after it, the split."""
 
     mark: str
     cells: list[int]
@@ -97,17 +123,24 @@ class TicTacToe(Task):
     class Config:
         """How the two sides play."""
 
-        assistant_starts_rate: float = field(default=0.5, metadata={"help": "Share of games the assistant starts."})
-        user_optimal_rate: float = field(default=0.5, metadata={"help": "Share of the user's moves that are optimal."})
+        assistant_starts_rate: float = field(
+            default=0.5, metadata={"help": "Share of games the assistant starts."}
+        )
+        user_optimal_rate: float = field(
+            default=0.5, metadata={"help": "Share of the user's moves that are optimal."}
+        )
         random_ties: bool = field(
-            default=False, metadata={"help": "Let the assistant choose at random among equally good moves."}
+            default=False,
+            metadata={"help": "Let the assistant choose at random among equally good moves."},
         )
 
         def __post_init__(self) -> None:
             """Rejects what is no share."""
             for key in ("assistant_starts_rate", "user_optimal_rate"):
                 if not 0 <= getattr(self, key) <= 1:
-                    raise TaskError(f"tictactoe: {key} must lie in 0 to 1, got {getattr(self, key)}")
+                    raise TaskError(
+                        f"tictactoe: {key} must lie in 0 to 1, got {getattr(self, key)}"
+                    )
 
     def tools(self) -> BoardSession:
         """See `Task.tools`."""
@@ -123,11 +156,15 @@ class TicTacToe(Task):
             game = self._play(rng.random)
             if game.split == split:
                 return self._example(game, rng.random)
-        raise TaskError(f"tictactoe with {self.config} made no {split} game in {MAX_REJECTIONS:,} draws")
+        raise TaskError(
+            f"tictactoe with {self.config} made no {split} game in {MAX_REJECTIONS:,} draws"
+        )
 
     def _example(self, game: Game, draw: Callable[[], float]) -> Example:
         ending = result(game.boards[-1])
-        last_words = "Draw." if ending == "Draw" else "I win." if ending[0] == game.mark else "You win."
+        last_words = (
+            "Draw." if ending == "Draw" else "I win." if ending[0] == game.mark else "You win."
+        )
         return self.example(
             key=game.mark + canonical_moves(game.cells),
             messages=_messages(game, int(draw() * len(USER_STARTS)), last_words),
@@ -162,9 +199,10 @@ class TicTacToe(Task):
         return Game(mark, cells, boards, split)
 
     def score(self, example: Example, reply: Sequence[Message]) -> Score:
-        """1 if the game is played on from the example's opening to its end, by the rules, truthfully and not lost.
+        """1 if the example's opening is played on to the end: legally, truthfully and not lost.
 
-        The user's moves must be the example's for as long as the assistant's are; after that any legal move will do.
+        The user's moves must be the example's for as long as the assistant's are; after that any
+        legal move will do.
         """
         try:
             reason = _first_fault(example, reply)
@@ -192,7 +230,11 @@ def _messages(game: Game, opening: int, last_words: str) -> list[Message]:
         cell = cells[turn]
         messages.append(user(CELLS[cell] if turn else USER_STARTS[opening].format(CELLS[cell])))
         if turn == last:
-            messages += (call(theirs[cell] + _PRINT), tool(render(boards[turn])), assistant(last_words))
+            messages += (
+                call(theirs[cell] + _PRINT),
+                tool(render(boards[turn])),
+                assistant(last_words),
+            )
             break
         answer = cells[turn + 1]
         messages += (
@@ -205,7 +247,7 @@ def _messages(game: Game, opening: int, last_words: str) -> list[Message]:
 
 
 def _first_fault(example: Example, reply: Sequence[Message]) -> str:
-    """What is wrong with a game, or the empty string: it is read move by move and told again by `_messages`."""
+    """What is wrong with a game, if anything: it is read move by move and told again."""
     mark, right_moves = example["metadata"]["assistant"], example["metadata"]["moves"]
     if reply[0]["content"] != example["messages"][0]["content"]:
         return "another game"
@@ -238,17 +280,19 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
     if winner(board) not in ("", mark):
         return "lost"
     last_words = "I win." if winner(board) else "Draw."
-    openings = ASSISTANT_STARTS if mark == "X" else [text.format(CELLS[cells[0]]) for text in USER_STARTS]
+    openings = (
+        ASSISTANT_STARTS if mark == "X" else [text.format(CELLS[cells[0]]) for text in USER_STARTS]
+    )
     told = _messages(Game(mark, cells, boards, ""), list(openings).index(opening_text), last_words)
     for expected, given in zip(told, reply, strict=False):
         for part in ("role", "content", "tool_calls"):
-            if expected[part] != given[part]:  # type: ignore[literal-required]
-                return f"a message says {given[part]!r} where {expected[part]!r} is true"  # type: ignore[literal-required]
+            if expected[part] != given[part]:
+                return f"a message says {given[part]!r} where {expected[part]!r} is true"
     return "" if len(told) == len(reply) else "messages beyond the game"
 
 
 def canonical_moves(cells: Sequence[int]) -> str:
-    """The first in order of the eight symmetric spellings of a game, each the digits of its cells."""
+    """The first in order of a game's eight symmetric spellings, each the digits of its cells."""
     moves = bytes(cells)
     return min([moves.translate(spelling) for spelling in _SPELLINGS]).decode()
 
@@ -260,11 +304,11 @@ def canonical_board(board: str) -> str:
 
 @cache
 def game_tree() -> dict[str, Position]:
-    """Every board that play can reach and that is not over (4,520 of them), solved once by minimax."""
+    """Every reachable board whose game goes on (4,520 of them), solved once by minimax."""
     values: dict[str, int] = {}
 
     def value(board: str) -> int:
-        """The result for the side to move, further from 0 the sooner it comes: a win is positive, a draw 0."""
+        """The result for the side to move: positive for a win, and further from 0 if sooner."""
         if board not in values:
             if winner(board):
                 values[board] = -1 - board.count(".")
@@ -287,7 +331,9 @@ def game_tree() -> dict[str, Position]:
         best = values[board]
         tree[board] = Position(
             legal=tuple(cell for cell in range(9) if boards[cell]),
-            optimal=tuple(cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == best),
+            optimal=tuple(
+                cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == best
+            ),
             boards=boards,
             split=position_split(board),
         )
@@ -295,7 +341,7 @@ def game_tree() -> dict[str, Position]:
 
 
 def position_split(board: str) -> str:
-    """The split of a position with the assistant to move; early positions, which every game shares, are for training."""
+    """The split of a position with the assistant to move; early ones are all for training."""
     if 9 - board.count(".") < HELD_OUT_STONES:
         return "train"
     return split_of("tictactoe", canonical_board(board), HELD_OUT_SHARE)

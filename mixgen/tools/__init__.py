@@ -1,0 +1,1 @@
+"""What a model may call; nothing here evaluates or executes text."""

@@ -1,22 +1,32 @@
 """The referee of tic-tac-toe: a board that lives in the python tool for a whole conversation.
 
-In go statements `board[r][c]='X'`, `board[r][c]='O'` and `print(board)`, one a line; out comes what a `print` shows: three
-rows of three characters, and the result once the game is over. An illegal move changes nothing and says why.
-A board is a string of nine characters, row by row: `X`, `O` or `.` for an empty cell.
+In go statements `board[r][c]='X'`, `board[r][c]='O'` and `print(board)`, one a line; out comes what
+a `print` shows: three rows of three characters, and the result once the game is over. An illegal
+move changes nothing and says why. A board is a string of nine characters, row by row: `X`, `O` or
+`.` for an empty cell.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any, Final
 
 from mixgen.tools.expression import ToolError
 from mixgen.tools.session import code_of, python_schema
 
 EMPTY_BOARD: Final = "." * 9
-LINES: Final = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6))
+LINES: Final = (
+    (0, 1, 2),
+    (3, 4, 5),
+    (6, 7, 8),
+    (0, 3, 6),
+    (1, 4, 7),
+    (2, 5, 8),
+    (0, 4, 8),
+    (2, 4, 6),
+)
 MAX_SOURCE_CHARS: Final = 256
 _PLACE: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'", re.ASCII)
 
@@ -26,7 +36,7 @@ BOARD_SCHEMA: Final = python_schema(
 )
 
 
-@lru_cache(maxsize=None)  # 5,478 boards
+@cache  # 5,478 boards
 def winner(board: str) -> str:
     """`"X"`, `"O"` or, where nobody has three in a row, the empty string."""
     for a, b, c in LINES:
@@ -35,13 +45,13 @@ def winner(board: str) -> str:
     return ""
 
 
-@lru_cache(maxsize=None)
+@cache
 def to_move(board: str) -> str:
     """Whose move it is: X moves first."""
     return "X" if board.count("X") == board.count("O") else "O"
 
 
-@lru_cache(maxsize=None)
+@cache
 def result(board: str) -> str:
     """`"X wins"`, `"O wins"`, `"Draw"` or, while the game goes on, the empty string."""
     if mark := winner(board):
@@ -49,7 +59,7 @@ def result(board: str) -> str:
     return "" if "." in board else "Draw"
 
 
-@lru_cache(maxsize=None)
+@cache
 def render(board: str) -> str:
     """What `print(board)` shows.
 
@@ -61,7 +71,7 @@ def render(board: str) -> str:
         Draw
     """
     rows = [board[:3], board[3:6], board[6:]]
-    return "\n".join(rows + [result(board)] if result(board) else rows)
+    return "\n".join([*rows, result(board)] if result(board) else rows)
 
 
 def place(board: str, cell: int, mark: str) -> str:

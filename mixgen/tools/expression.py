@@ -1,8 +1,10 @@
-"""A calculator for text that a model wrote: an allow-list walk over the parsed tree, with no `eval`, `exec` or timeout.
+"""A calculator for text that a model wrote: an allow-list walk over the parsed tree, with no
+`eval`, `exec` or timeout.
 
-In goes the source of one arithmetic expression, out comes its value, or a `ToolError` that says why not. The caps below
-bound time and memory before anything large is computed. The same functions compute the right answers of generated
-problems, so a tool's output and the answer agree by construction.
+In goes the source of one arithmetic expression, out comes its value, or a `ToolError` that says why
+not. The caps below bound time and memory before anything large is computed. The same functions
+compute the right answers of generated problems, so a tool's output and the answer agree by
+construction.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ MAX_FACTORIAL: Final = 30
 
 
 class ToolError(Exception):
-    """A tool call that cannot be carried out; its text becomes the tool's output, after `error: `."""
+    """A tool call that cannot be carried out; the tool prints its text after `error: `."""
 
 
 def _power(base: Number, exponent: Number) -> Number:
@@ -79,7 +81,8 @@ _BINARY_NODES: Final[dict[type[ast.operator], str]] = {
     ast.Pow: "**",
 }
 _ALLOWED_TEXT: Final = re.compile(r"[0-9a-z+\-*/%(). \n]+")
-# Letters glued to a number ("1if", "0x1f") make the parser warn or mean another base; 1e5 alone is a number.
+# Letters glued to a number ("1if", "0x1f") make the parser warn or mean another base; 1e5 alone is
+# a number.
 _GLUED_LETTERS: Final = re.compile(r"[0-9](?!e[+-]?[0-9])[a-z]")
 
 
@@ -87,13 +90,15 @@ def evaluate(source: str) -> Number:
     """The value of an arithmetic expression written in Python's syntax.
 
     Args:
-        source: Numbers, `+ - * / // % **`, parentheses and the one-argument functions of `FUNCTIONS`.
+        source: Numbers, `+ - * / // % **`, parentheses and the one-argument functions of
+            `FUNCTIONS`.
 
     Returns:
         A finite int or float, as Python itself computes it.
 
     Raises:
-        ToolError: The text is not such an expression, its value is not a finite real number, or a cap is exceeded.
+        ToolError: The text is not such an expression, its value is not a finite real number, or a
+            cap is exceeded.
 
     Example:
         >>> evaluate("sqrt(16) + 7 // 2")
@@ -145,7 +150,8 @@ def _checked(value: Number) -> Number:
 
 
 def format_value(value: Number) -> str:
-    """The one way in which values are printed: whole numbers as such, others to 10 significant digits.
+    """The one way in which values are printed: whole numbers as such, others to 10 significant
+    digits.
 
     Example:
         >>> format_value(6 / 2), format_value(0.1 + 0.2), format_value(2 / 3)

@@ -1,7 +1,7 @@
 """What a model may call during one conversation, and how a call is written and read.
 
-A tool session lives as long as its conversation (a board keeps its stones). It always answers with text: a value or
-`error: ...`. The same sessions serve generation, scoring and evaluation.
+A tool session lives as long as its conversation (a board keeps its stones). It always answers with
+text: a value or `error: ...`. The same sessions serve generation, scoring and evaluation.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Model, configuration, Trainer and what a run shows and saves."""

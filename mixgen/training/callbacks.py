@@ -36,13 +36,25 @@ class ProgressCallback(TrainerCallback):
         self.first_tokens = state.num_input_tokens_seen
         if state.is_world_process_zero:
             # disable=None: no bar where the output is no terminal
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=None, leave=False)
+            self.bar = tqdm(
+                total=state.max_steps,
+                initial=state.global_step,
+                unit="step",
+                disable=None,
+                leave=False,
+            )
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Moves the bar; logs before each checkpoint and after the last step, so that none of the sums is lost."""
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Moves the bar; logs with each checkpoint and at the end, so that no sum is lost."""
         if self.bar is not None:
             self.bar.update(1)
-        if control.should_save or control.should_training_stop or state.global_step >= state.max_steps:
+        if (
+            control.should_save
+            or control.should_training_stop
+            or state.global_step >= state.max_steps
+        ):
             control.should_log = True
 
     def on_log(
@@ -59,7 +71,8 @@ class ProgressCallback(TrainerCallback):
         seconds = time.monotonic() - self.started
         steps = max(state.global_step - self.first_step, 1)
         tasks = "  ".join(
-            f"{name} {logs[f'loss/{name}']:.4f} ({logs[f'examples/{name}']:,} ex, {logs[f'tokens/{name}']:,} tok)"
+            f"{name} {logs[f'loss/{name}']:.4f} "
+            f"({logs[f'examples/{name}']:,} ex, {logs[f'tokens/{name}']:,} tok)"
             for name in self.task_names
             if f"loss/{name}" in logs
         )
@@ -83,14 +96,15 @@ class ProgressCallback(TrainerCallback):
             seconds = time.monotonic() - self.started
             tokens = state.num_input_tokens_seen - self.first_tokens
             print(
-                f"Trained {state.global_step - self.first_step:,} steps, {tokens_text(tokens)} tokens "
-                f"in {clock_text(seconds)} ({tokens_text(tokens / seconds)} tokens/s).",
+                f"Trained {state.global_step - self.first_step:,} steps, "
+                f"{tokens_text(tokens)} tokens in {clock_text(seconds)} "
+                f"({tokens_text(tokens / seconds)} tokens/s).",
                 flush=True,
             )
 
 
 class StopCallback(TrainerCallback):
-    """Saves a checkpoint and ends training at the next step after SIGTERM or Ctrl-C; a second one ends at once."""
+    """After SIGTERM or Ctrl-C, saves and ends at the next step; a second one ends at once."""
 
     def __init__(self) -> None:
         """Not asked to stop yet."""
@@ -100,7 +114,9 @@ class StopCallback(TrainerCallback):
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Takes SIGTERM and SIGINT for the time of training."""
-        before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {
+            number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)
+        }
         try:
             yield
         finally:
@@ -113,7 +129,9 @@ class StopCallback(TrainerCallback):
             signal.raise_signal(number)
         self.asked = True
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """All processes stop at the same step, also when only one of them was asked."""
         asked = self.asked
         if args.world_size > 1:

@@ -16,66 +16,100 @@ from mixgen.errors import RecipeError
 class MixConfig(TrainingArguments):
     """`TrainingArguments` with the model's size, the rows and the length of training.
 
-    Every field is a key of a recipe and a flag of `run_train.py`. Fields whose default differs from that of
-    `TrainingArguments` are named below with the reason.
+    Every field is a key of a recipe and a flag of `run_train.py`. Fields whose default differs from
+    that of `TrainingArguments` are named below with the reason.
     """
 
     depth: int = dataclasses.field(
         default=12,
-        metadata={"help": "The one dial of the model's size: its number of layers. 12 is GPT-2's shape."},
+        metadata={
+            "help": "The one dial of the model's size: its number of layers. 12 is GPT-2's shape."
+        },
     )
     aspect_ratio: int = dataclasses.field(
         default=64, metadata={"help": "Width of the model per layer: width = depth x aspect_ratio."}
     )
     head_dim: int = dataclasses.field(
-        default=64, metadata={"help": "Width of an attention head; the model's width is rounded up to a multiple."}
+        default=64,
+        metadata={
+            "help": "Width of an attention head; the model's width is rounded up to a multiple."
+        },
     )
     model_name_or_path: str | None = dataclasses.field(
-        default=None, metadata={"help": "Start from this causal language model, not from a random one of `depth`."}
+        default=None,
+        metadata={
+            "help": "Start from this causal language model, not from a random one of `depth`."
+        },
     )
     trust_remote_code: bool = dataclasses.field(
         default=False, metadata={"help": "Run code that comes with `model_name_or_path`."}
     )
     attn_implementation: str = dataclasses.field(
-        default="sdpa", metadata={"help": "Attention kernel: sdpa, eager, flash_attention_2 or flash_attention_3."}
+        default="sdpa",
+        metadata={"help": "Attention kernel: sdpa, eager, flash_attention_2 or flash_attention_3."},
     )
-    max_seq_len: int = dataclasses.field(default=1024, metadata={"help": "Tokens in a training row."})
+    max_seq_len: int = dataclasses.field(
+        default=1024, metadata={"help": "Tokens in a training row."}
+    )
     rows_per_block: int = dataclasses.field(
-        default=16, metadata={"help": "Rows that are drawn and packed together; another value gives other rows."}
+        default=16,
+        metadata={
+            "help": "Rows that are drawn and packed together; another value gives other rows."
+        },
     )
     vocab_size: int = dataclasses.field(
-        default=1024, metadata={"help": "Most tokens of the tokenizer; ignored with `model_name_or_path`."}
+        default=1024,
+        metadata={"help": "Most tokens of the tokenizer; ignored with `model_name_or_path`."},
     )
     train_tokens: int | None = dataclasses.field(
         default=None,
-        metadata={"help": "Length of training in tokens of rows; without it and max_steps, 100 million."},
+        metadata={
+            "help": "Length of training in tokens of rows; without it and max_steps, 100 million."
+        },
     )
     global_batch_size: int | None = dataclasses.field(
         default=None,
-        metadata={"help": "Rows in an optimizer step over all processes; gradient accumulation follows from it."},
+        metadata={
+            "help": "Rows in an optimizer step, over all processes; sets gradient accumulation."
+        },
+    )
+    ddp_find_unused_parameters: bool | None = dataclasses.field(
+        default=False, metadata={"help": "Let DDP look for parameters without a gradient."}
     )
     task_files: list[str] = dataclasses.field(
         default_factory=list, metadata={"help": "Python files with tasks of your own."}
     )
     overwrite: bool = dataclasses.field(
-        default=False, metadata={"help": "Replace the run that output_dir holds; its files are deleted."}
+        default=False,
+        metadata={"help": "Replace the run that output_dir holds; its files are deleted."},
     )
 
     learning_rate: float = dataclasses.field(default=1e-3, metadata={"help": "Peak learning rate."})
-    adam_beta2: float = dataclasses.field(default=0.95, metadata={"help": "AdamW's second decay rate."})
-    lr_scheduler_type: str = dataclasses.field(default="cosine", metadata={"help": "Learning-rate schedule."})
+    adam_beta2: float = dataclasses.field(
+        default=0.95, metadata={"help": "AdamW's second decay rate."}
+    )
+    lr_scheduler_type: str = dataclasses.field(
+        default="cosine", metadata={"help": "Learning-rate schedule."}
+    )
     warmup_steps: float = dataclasses.field(
         default=0.02, metadata={"help": "Steps of linear warmup; below 1, a share of training."}
     )
-    bf16: bool | None = dataclasses.field(
+    bf16: bool | None = dataclasses.field(  # type: ignore[assignment]
         default=None, metadata={"help": "Train in bfloat16; by default where the GPU has it."}
     )
-    logging_steps: float = dataclasses.field(default=10, metadata={"help": "Optimizer steps between two log lines."})
-    save_steps: float = dataclasses.field(default=500, metadata={"help": "Optimizer steps between two checkpoints."})
-    save_total_limit: int | None = dataclasses.field(default=2, metadata={"help": "Checkpoints to keep."})
+    logging_steps: float = dataclasses.field(
+        default=10, metadata={"help": "Optimizer steps between two log lines."}
+    )
+    save_steps: float = dataclasses.field(
+        default=500, metadata={"help": "Optimizer steps between two checkpoints."}
+    )
+    save_total_limit: int | None = dataclasses.field(
+        default=2, metadata={"help": "Checkpoints to keep."}
+    )
     # Rows come in an order of their own, and the collator needs every column of theirs.
     train_sampling_strategy: str = dataclasses.field(
-        default="sequential", metadata={"help": "Rows are drawn at random already: only sequential is allowed."}
+        default="sequential",
+        metadata={"help": "Rows are drawn at random already: only sequential is allowed."},
     )
     remove_unused_columns: bool = dataclasses.field(
         default=False, metadata={"help": "Must stay off: rows are arrays, not columns."}
@@ -93,16 +127,28 @@ class MixConfig(TrainingArguments):
             if getattr(self, key) is not None:
                 _require_positive(key, getattr(self, key))
         if self.vocab_size < 300:
-            raise RecipeError(f"vocab_size must be at least 300 (256 bytes and special tokens), got {self.vocab_size}")
+            raise RecipeError(
+                f"vocab_size must be at least 300 (bytes, special tokens), got {self.vocab_size}"
+            )
         if self.train_sampling_strategy != "sequential" or self.remove_unused_columns:
-            raise RecipeError("train_sampling_strategy must be sequential and remove_unused_columns off")
+            raise RecipeError(
+                "train_sampling_strategy must be sequential and remove_unused_columns off"
+            )
         if self.train_tokens is not None and self.max_steps > 0:
-            raise RecipeError("train_tokens and max_steps both set the length of training: give one")
+            raise RecipeError(
+                "train_tokens and max_steps both set the length of training: give one"
+            )
         if self.bf16 is None:
-            self.bf16 = not (self.use_cpu or self.fp16) and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        if not torch.cuda.is_available():
-            self.dataloader_pin_memory = False  # torch warns where there is nothing to pin for
-        super().__post_init__()
+            self.bf16 = (
+                not (self.use_cpu or self.fp16)
+                and torch.cuda.is_available()
+                and torch.cuda.is_bf16_supported()
+            )
+        if not torch.accelerator.is_available():
+            # Else several processes without GPUs would form no group, and train alone each.
+            self.use_cpu = True
+            self.dataloader_pin_memory = False
+        super().__post_init__()  # type: ignore[no-untyped-call]
         if self.n_gpu > 1:
             # One process would train by DataParallel, slower than on a single GPU.
             self._n_gpu = 1
@@ -114,7 +160,9 @@ class MixConfig(TrainingArguments):
     @property
     def rows_per_step(self) -> int:
         """Rows in an optimizer step, over all processes."""
-        return int(self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size)
+        return int(
+            self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
+        )
 
     @property
     def tokens_per_step(self) -> int:
@@ -127,10 +175,11 @@ class MixConfig(TrainingArguments):
             below = global_batch_size // rows * rows
             nearest = f"{below} or {below + rows}" if below else f"{rows}"
             raise RecipeError(
-                f"global_batch_size {global_batch_size} is no multiple of per_device_train_batch_size "
-                f"{self.per_device_train_batch_size} x {self.world_size} processes; nearest: {nearest}"
+                f"global_batch_size {global_batch_size} is no multiple of per_device_train_batch_size"
+                f" {self.per_device_train_batch_size} x {self.world_size} processes: "
+                f"nearest: {nearest}"
             )
-        return global_batch_size // rows
+        return global_batch_size // int(rows)
 
 
 def _require_positive(key: str, value: int) -> None:
@@ -150,5 +199,6 @@ def check_devices() -> None:
     if processes > 1 and launched_for_gpus and processes > num_gpus:
         raise RecipeError(
             f"launched {processes} GPU processes on a machine with {num_gpus} GPUs: "
-            f"launch with --num_processes {max(num_gpus, 1)}, or with --config_file recipes/accelerate/cpu.yaml"
+            f"launch with --num_processes {max(num_gpus, 1)}, "
+            "or with --config_file recipes/accelerate/cpu.yaml"
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def build_model(config: MixConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A GPT-2 model with random weights: `depth` layers, `depth x aspect_ratio` wide, heads of `head_dim`, no dropout.
+    """A GPT-2 model with random weights, `depth` layers and `depth x aspect_ratio` wide.
 
     Args:
         config: The run's settings; `seed` names the weights.
@@ -26,7 +26,7 @@ def build_model(config: MixConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
     width = -(-config.depth * config.aspect_ratio // config.head_dim) * config.head_dim
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config.seed, "model"))
-        return GPT2LMHeadModel._from_config(
+        model: PreTrainedModel = GPT2LMHeadModel._from_config(
             GPT2Config(
                 vocab_size=-(-len(tokenizer) // 64) * 64,  # a multiple of 64 is faster on GPUs
                 n_positions=config.max_seq_len,
@@ -42,17 +42,20 @@ def build_model(config: MixConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
             ),
             attn_implementation=config.attn_implementation,
         )
+    return model
 
 
 def load_pretrained(config: MixConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The checkpoint `model_name_or_path` and its tokenizer, made ready for mixgen's conversations.
 
-    Special tokens that the tokenizer lacks are added and the embeddings resized; the chat template becomes mixgen's.
+    Special tokens that the tokenizer lacks are added and the embeddings resized; the chat template
+    becomes mixgen's.
 
     Raises:
-        RecipeError: It is no causal language model that can be loaded, or its context is shorter than `max_seq_len`.
+        RecipeError: It is no causal language model that can be loaded, or its context is shorter
+            than `max_seq_len`.
     """
-    name = config.model_name_or_path
+    name = str(config.model_name_or_path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=config.trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
@@ -63,14 +66,18 @@ def load_pretrained(config: MixConfig) -> tuple[PreTrainedModel, PreTrainedToken
             dtype=torch.float32,
         )
     except (OSError, ValueError, ImportError) as error:
-        raise RecipeError(f"model_name_or_path {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise RecipeError(
+            f"model_name_or_path {name!r} cannot be loaded: {str(error).splitlines()[0]}"
+        ) from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise RecipeError(f"model_name_or_path {name!r} has no fast tokenizer (tokenizer.json)")
     context = getattr(model.config, "max_position_embeddings", None)
     if context is not None and context < config.max_seq_len:
-        raise RecipeError(f"max_seq_len {config.max_seq_len} is above the {context} positions of {name!r}")
+        raise RecipeError(
+            f"max_seq_len {config.max_seq_len} is above the {context} positions of {name!r}"
+        )
     add_chat_tokens(tokenizer)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:  # type: ignore[operator]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(config.seed, "new embeddings"))
             model.resize_token_embeddings(len(tokenizer))
@@ -92,7 +99,9 @@ def add_chat_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
             "eos_token": tk.ASSISTANT_END,
             "pad_token": tk.PAD,
             "additional_special_tokens": [
-                token for token in tk.SPECIAL_TOKENS if token not in (tk.BOS, tk.ASSISTANT_END, tk.PAD)
+                token
+                for token in tk.SPECIAL_TOKENS
+                if token not in (tk.BOS, tk.ASSISTANT_END, tk.PAD)
             ],
         }
     )

@@ -24,12 +24,26 @@ def plot_losses(log_history: Sequence[Mapping[str, Any]], path: Path) -> None:
     names = sorted({key for entry in entries for key in entry if key.startswith("loss/")})
     marker = "o" if len(entries) == 1 else ""
     for name in names:
-        points = [(entry["num_input_tokens_seen"], entry[name]) for entry in entries if name in entry]
+        points = [
+            (entry["num_input_tokens_seen"], entry[name]) for entry in entries if name in entry
+        ]
         axes.plot(*zip(*points, strict=True), label=name.removeprefix("loss/"), marker=marker)
     if len(names) > 1:
         tokens = [entry["num_input_tokens_seen"] for entry in entries]
-        axes.plot(tokens, [entry["loss"] for entry in entries], label="all", color="0.6", marker=marker, zorder=1)
-    axes.set(xlabel="tokens seen", ylabel="loss (nats per trained token)", yscale="log", title="Loss by task")
+        axes.plot(
+            tokens,
+            [entry["loss"] for entry in entries],
+            label="all",
+            color="0.6",
+            marker=marker,
+            zorder=1,
+        )
+    axes.set(
+        xlabel="tokens seen",
+        ylabel="loss (nats per trained token)",
+        yscale="log",
+        title="Loss by task",
+    )
     axes.xaxis.set_major_formatter(lambda tokens, _: _tokens(tokens))
     axes.grid(which="both", alpha=0.2)
     axes.legend()

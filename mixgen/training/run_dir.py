@@ -57,7 +57,10 @@ def inspect_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
         return fresh
     found = _read_recipe(output_dir)
     if found is None:
-        raise OutputError(f"output_dir {output_dir} is not empty and holds no mixgen run: give another --output_dir")
+        raise OutputError(
+            f"output_dir {output_dir} is not empty and holds no mixgen run: "
+            "give another --output_dir"
+        )
     if overwrite:
         return fresh
     differing = [
@@ -71,15 +74,21 @@ def inspect_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
             "give another --output_dir, or --overwrite to replace it"
         )
     checkpoints = sorted(
-        (path for path in output_dir.glob("checkpoint-*") if (path / "trainer_state.json").is_file()),
+        (
+            path
+            for path in output_dir.glob("checkpoint-*")
+            if (path / "trainer_state.json").is_file()
+        ),
         key=lambda path: int(path.name.rpartition("-")[2]),
     )
-    finished = (output_dir / "trainer_state.json").is_file() and (output_dir / "model.safetensors").is_file()
+    finished = (output_dir / "trainer_state.json").is_file() and (
+        output_dir / "model.safetensors"
+    ).is_file()
     return RunState(checkpoint=checkpoints[-1] if checkpoints else None, finished=finished)
 
 
 def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Makes the directory and writes the resolved recipe; with `overwrite` deletes the run that is there.
+    """Makes the directory and writes the resolved recipe; `overwrite` deletes the run before it.
 
     Raises:
         OutputError: The directory cannot be written.

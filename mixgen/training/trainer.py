@@ -30,7 +30,7 @@ LOSS, TRAINED, EXAMPLES, TOKENS = range(4)  # what is summed up for each task be
 
 
 def collate(rows: list[Row]) -> dict[str, torch.Tensor]:
-    """Rows to a batch: `input_ids`, `labels`, `position_ids` and `task_ids`, each of shape (B, T)."""
+    """Rows to a batch: `input_ids`, `labels`, `position_ids`, `task_ids`, each of shape (B, T)."""
     return {
         field: torch.from_numpy(np.stack([getattr(row, field) for row in rows]).astype(np.int64))
         for field in Row._fields
@@ -38,17 +38,17 @@ def collate(rows: list[Row]) -> dict[str, torch.Tensor]:
 
 
 def _is_no_padding_warning(record: logging.LogRecord) -> bool:
-    """False for the advice to pass an `attention_mask`: in rows, positions keep padding apart (see `packing`)."""
+    """False for the advice to pass an `attention_mask`: in rows, positions keep padding apart."""
     return "since your input_ids may be padded" not in record.getMessage()
 
 
 class MixTrainer(Trainer):
     """Trains on rows of a mix, and logs what each task has to do with it.
 
-    Beside the Trainer's own entries, each log has `loss/<task>`, `tokens/<task>` (tokens that carry loss) and
-    `examples/<task>` for the steps since the last log, summed over processes and accumulation steps. `loss` is the mean
-    over those tokens: the mean of the task losses weighted by the task tokens. `num_input_tokens_seen` counts all tokens
-    but padding.
+    Beside the Trainer's own entries, each log has `loss/<task>`, `tokens/<task>` (tokens that carry
+    loss) and `examples/<task>` for the steps since the last log, summed over processes and
+    accumulation steps. `loss` is the mean over those tokens: the mean of the task losses weighted
+    by the task tokens. `num_input_tokens_seen` counts all tokens but padding.
 
     Args:
         model: Any causal language model that takes `position_ids`.
@@ -74,11 +74,14 @@ class MixTrainer(Trainer):
             data_collator=collate,
             callbacks=callbacks,
         )
-        for printer in (ProgressCallback, PrinterCallback):
-            self.remove_callback(printer)  # theirs print raw dictionaries; mixgen's own is in `callbacks`
+        # Theirs print raw dictionaries; mixgen's own is among `callbacks`.
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
         logging.getLogger("transformers.modeling_utils").addFilter(_is_no_padding_warning)
-        self.model_accepts_loss_kwargs = True  # `compute_loss` below divides by `num_items_in_batch` itself
-        self.model.config.use_cache = True  # for generation; `compute_loss` turns the cache off for each call
+        # `compute_loss` divides by `num_items_in_batch` itself, and turns the cache off for each
+        # call; the saved model keeps it on for generation.
+        self.model_accepts_loss_kwargs = True
+        model.config.use_cache = True
         self.task_names = train_dataset.task_names
         # float64 counts tokens exactly and adds losses up without drift; MPS has no such type
         dtype = torch.float32 if self.args.device.type == "mps" else torch.float64
@@ -91,15 +94,22 @@ class MixTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """The mean loss over the trained tokens of all processes and accumulation steps; adds to each task's sums.
+        """The mean loss over a step's trained tokens, on all processes; adds up each task's sums.
 
-        The cache is off, because with one transformers does not build the mask that keeps examples apart.
+        The cache is off, because with one transformers does not build the mask that keeps examples
+        apart.
         """
-        outputs = model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False)
-        # The token at t is predicted at t - 1. An example's first token has no label, so none crosses examples.
+        outputs = model(
+            input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False
+        )
+        # The token at t is predicted at t - 1. An example's first token has no label, so none
+        # crosses examples.
         labels_BT = pad(inputs["labels"], (0, 1), value=IGNORED)[:, 1:]
         losses_BT = cross_entropy(
-            outputs.logits.float().flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED, reduction="none"
+            outputs.logits.float().flatten(0, 1),
+            labels_BT.flatten(),
+            ignore_index=IGNORED,
+            reduction="none",
         ).view_as(labels_BT)
         if model.training:
             self._add_up(inputs, losses_BT.detach())
@@ -124,7 +134,9 @@ class MixTrainer(Trainer):
             (TOKENS, task_ids_BT, task_ids_BT >= 0),
         ):
             # Index 0 collects padding.
-            sums = torch.zeros(len(self.task_names) + 1, dtype=self._sums_K4.dtype, device=self._sums_K4.device)
+            sums = torch.zeros(
+                len(self.task_names) + 1, dtype=self._sums_K4.dtype, device=self._sums_K4.device
+            )
             sums.index_add_(0, tasks_BT.flatten() + 1, values_BT.flatten().to(sums.dtype))
             self._sums_K4[:, column] += sums[1:]
 
@@ -133,7 +145,9 @@ class MixTrainer(Trainer):
         if "loss" in logs:
             sums = self.accelerator.reduce(self._sums_K4, reduction="sum").tolist()
             self._sums_K4.zero_()
-            logs["loss"] = sum(task[LOSS] for task in sums) / max(sum(task[TRAINED] for task in sums), 1)
+            logs["loss"] = sum(task[LOSS] for task in sums) / max(
+                sum(task[TRAINED] for task in sums), 1
+            )
             for name, task in zip(self.task_names, sums, strict=True):
                 if task[TRAINED]:
                     logs[f"loss/{name}"] = task[LOSS] / task[TRAINED]
@@ -143,7 +157,11 @@ class MixTrainer(Trainer):
             logs["num_input_tokens_seen"] = self.state.num_input_tokens_seen
         super().log(logs, start_time)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Saves without `training_args.bin`: a pickle, which would hold the Hub token; `recipe.yaml` says it all."""
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
+        """Saves without `training_args.bin`: a pickle, which would hold the Hub token;
+        `recipe.yaml` says it all.
+        """
         super()._save(output_dir, state_dict)
-        (Path(output_dir or self.args.output_dir) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+        (Path(output_dir or str(self.args.output_dir)) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
