@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,8 +35,10 @@ def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None 
     try:
         train(sys.argv[1:] if argv is None else argv, weights or {})
     except MixgenError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") != "0":
+            # The launcher ends all processes once one has failed: let the first say why, once.
+            time.sleep(10)
+        print(f"error: {error}", file=sys.stderr, flush=True)
         return USER_ERROR
     finally:
         _leave_process_group()

@@ -146,8 +146,6 @@ def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = No
             match.
         TaskError: A task file or a task's setting is wrong.
     """
-    from mixgen.training.config import MixConfig
-
     words = [word for word in argv if word != "--"]
     path = Path(words.pop(0)) if words and not words[0].startswith("-") else None
     content = read_recipe(path) if path else {}
@@ -155,6 +153,8 @@ def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = No
         load_task_file(_find_task_file(file, path))
     for file in _task_files_on(words):
         load_task_file(file)
+
+    from mixgen.training.config import MixConfig
 
     tasks = registered_tasks()
     if "-h" in words or "--help" in words:
@@ -330,7 +330,7 @@ def _make_mix(
 def _make_config(given: dict[str, Any], sources: Mapping[str, str], name: str) -> MixConfig:
     from mixgen.training.config import MixConfig, check_devices
 
-    check_devices()
+    check_devices(use_cpu=bool(given.get("use_cpu")))
     try:
         return MixConfig(**{"output_dir": f"outputs/{name}", **given})
     except (ValueError, TypeError, ImportError) as error:

