@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import json
 import math
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -324,6 +325,12 @@ def _make_mix(
             field.name: f"{cls.flag}_{field.name}" for field in dataclasses.fields(cls.Config)
         }
         settings[name] = {field: given[flag] for field, flag in fields.items() if flag in given}
+        try:
+            cls.Config(**settings[name])
+        except (TaskError, ValueError, TypeError) as error:
+            culprit = next((field for field in settings[name] if field in str(error)), "")
+            source = sources.get(fields.get(culprit, ""), "default settings")
+            raise TaskError(f"{source}: {error}") from error
     return make_mix(weights, settings)
 
 
@@ -334,9 +341,18 @@ def _make_config(given: dict[str, Any], sources: Mapping[str, str], name: str) -
     try:
         return MixConfig(**{"output_dir": f"outputs/{name}", **given})
     except (ValueError, TypeError, ImportError) as error:
-        message = " ".join(str(error).split())
-        source = sources.get(message.partition(" ")[0])
-        raise RecipeError(f"{source}: {message}" if source else message) from error
+        raise RecipeError(_explain(error, given, sources)) from error
+
+
+def _explain(error: Exception, given: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+    """The message of a refused configuration, with its source and, for a choice, the nearest."""
+    message = " ".join(str(error).split())
+    key = message.partition(" ")[0]
+    if choice := re.fullmatch(r"(\S+) is not a valid \w+, please select one of \[(.*)\]", message):
+        key = next((key for key, value in given.items() if str(value) == choice[1]), key)
+        options = re.findall(r"[\w-]+", choice[2])
+        message = f"{key} cannot be {choice[1]!r}: {nearest(choice[1], options)}"
+    return f"{sources[key]}: {message}" if key in sources else message
 
 
 def _resolve(mix: Mix, config: MixConfig, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from example_task import TASK
 
 from mixgen import RecipeError
 from mixgen.encoding.renderer import Renderer
@@ -200,30 +201,3 @@ def test_read_recipe_needs_a_mapping(tmp_path):
     path.write_text("- 1\n")
     with pytest.raises(RecipeError, match="must be a mapping"):
         read_recipe(path)
-
-
-TASK = '''
-import dataclasses
-
-from mixgen.tasks.base import Score, Task, assistant, register, user
-
-
-@register
-class Parity(Task):
-    """Is a number odd or even?"""
-
-    name = "NAME"
-    flag = "FLAG"
-
-    @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Config:
-        largest: int = 99_999
-
-    def sample(self, rng):
-        number = rng.randrange(self.config.largest + 1) answer = "odd" if number % 2 else "even"
-        return self.example(key=str(number), messages=[user(f"Is {number} odd or even?"),
-        assistant(answer)], answer=answer)
-
-    def score(self, example, reply):
-        return Score(value=float(reply[-1]["content"] == example["answer"]))
-'''

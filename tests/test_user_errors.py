@@ -1,0 +1,142 @@
+"""Every mistake of a user ends in one clear line and exit status 2, run as the user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+QUICK = "recipes/quickstart.yaml"
+
+# name: (content of recipe.yaml or None, command line, parts of the one line)
+MISTAKES: dict[str, tuple[str | None, str, list[str]]] = {
+    "typo in a flag": (None, "--dept=8", ["command line", "--dept", "did you mean '--depth'?"]),
+    "typo in a weight's flag": (None, "--calk_weight=1", ["--calk_weight", "'--calc_weight'"]),
+    "an abbreviated flag": (None, "--learning=1", ["unknown flag --learning"]),
+    "typo in a key": ("depht: 4", "", ["recipe.yaml", "'depht'", "'depth'"]),
+    "typo in a task": ("weights: {calculater: 1}", "", ["recipe.yaml", "'calculater'", "'calculator'"]),
+    "typo in a task's section": ("tictactoo: {}", "", ["recipe.yaml", "'tictactoo'", "'tictactoe'"]),
+    "typo in a setting": (
+        "calculator: {max_dept: 2}",
+        "",
+        ["recipe.yaml", "'max_dept' in calculator", "'max_depth'"],
+    ),
+    "a setting out of range": (
+        "calculator: {max_depth: 9}",
+        "",
+        ["recipe.yaml", "max_depth", "1 to 3", "got 9"],
+    ),
+    "an unknown operator": (None, "--calc_operators + x", ["command line", "'x'", "'**'"]),
+    "a setting of the wrong type": (
+        "calculator: {max_depth: two}",
+        "",
+        ["recipe.yaml", "calc_max_depth", "invalid int value: 'two'"],
+    ),
+    "a negative weight": (None, "--ttt_weight=-1", ["command line", "tictactoe", "negative", "-1"]),
+    "a negative weight in a recipe": ("weights: {tictactoe: -0.5}", "", ["recipe.yaml", "-0.5"]),
+    "a weight that is NaN": ("weights: {calculator: .nan}", "", ["recipe.yaml", "finite", "nan"]),
+    "a weight that is infinite": (None, "--calc_weight=inf", ["command line", "finite", "inf"]),
+    "a weight that is no number": (None, "--calc_weight=lots", ["invalid float value: 'lots'"]),
+    "all weights zero": (
+        None,
+        "--calc_weight=0 --ttt_weight=0",
+        ["all task weights are zero (calculator, tictactoe)"],
+    ),
+    "weights that are no mapping": ("weights: 3", "", ["recipe.yaml", "weights must be a mapping"]),
+    "a depth of zero": (None, "--depth=0", ["command line", "depth must be a positive integer"]),
+    "a depth that is no integer": (None, "--depth=2.5", ["--depth", "invalid int value: '2.5'"]),
+    "a negative depth in a recipe": ("depth: -3", "", ["recipe.yaml", "positive integer, got -3"]),
+    "an unknown schedule": (None, "--lr_scheduler_type=cosin", ["'cosin'", "'cosine'"]),
+    "a row too short for a task": (
+        None,
+        "--depth=1 --max_seq_len=150 --output_dir={tmp}/run",
+        ["max_seq_len 150", "'tictactoe'", "210 tokens"],
+    ),
+    "an impossible batch": (
+        None,
+        "--global_batch_size=12 --per_device_train_batch_size=8",
+        ["command line", "global_batch_size 12", "nearest: 8 or 16"],
+    ),
+    "two lengths": (None, "--max_steps=3 --train_tokens=9", ["train_tokens and max_steps"]),
+    "a recipe that is not there": (None, "recipes/quikstart.yaml", ["'recipes/quickstart.yaml'"]),
+    "a recipe that is no YAML": ("a: [1", "", ["recipe.yaml", "not valid YAML"]),
+    "a recipe after the flags": (None, f"--depth=4 {QUICK}", ["a recipe comes before the flags"]),
+    "a task file that is not there": (None, "--task_files mine.py", ["mine.py", "exists"]),
+    "a model that is not there": (
+        None,
+        "--model_name_or_path=no/such --output_dir={tmp}/run",
+        ["model_name_or_path 'no/such'", "cannot be loaded"],
+    ),
+    "an output directory that is a file": (
+        "depth: 1",
+        "--output_dir={tmp}/recipe.yaml",
+        ["is a file, not a directory"],
+    ),
+    "an output directory with other files": (
+        "depth: 1",
+        "--output_dir={tmp}",
+        ["not empty", "holds no mixgen run"],
+    ),
+}
+
+
+def run(words: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "run_train.py", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **env},
+    )
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], parts: list[str]) -> None:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_clear_line(name, tmp_path):
+    recipe, flags, parts = MISTAKES[name]
+    words = flags.replace("{tmp}", str(tmp_path)).split()
+    if recipe is not None:
+        (tmp_path / "recipe.yaml").write_text(recipe if recipe != "depth: 1" else "depth: 1\n")
+        words = [str(tmp_path / "recipe.yaml"), *words]
+    if name == "an output directory with other files":
+        (tmp_path / "recipe.yaml").rename(tmp_path / "mine.yaml")
+        words[0] = str(tmp_path / "mine.yaml")
+    assert_one_line(run(words), parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_gpu_processes_than_gpus_is_one_clear_line():
+    # What `accelerate launch --config_file accelerate_config.yaml` sets for the first of its 8 processes.
+    env = {"ACCELERATE_MIXED_PRECISION": "bf16", "LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "8", "RANK": "0"}
+    done = run([QUICK], **env, CUDA_VISIBLE_DEVICES="")
+    assert_one_line(done, ["8 processes", "0 GPUs", "recipes/accelerate/cpu.yaml"])
+
+
+def test_another_run_in_the_output_directory_is_one_clear_line_and_stays(tmp_path):
+    words = [QUICK, "--depth=1", "--max_steps=1", f"--output_dir={tmp_path / 'run'}"]
+    assert run(words).returncode == 0
+    saved = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    done = run([*words, "--calc_weight=0.3"])
+    assert_one_line(done, ["holds another run", "weights", "--overwrite"])
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == saved
+
+
+def test_help_names_every_tasks_flags():
+    done = run(["--help"])
+    assert done.returncode == 0
+    for flag in ("--calc_weight", "--ttt_weight", "--calc_max_depth", "--depth", "--train_tokens"):
+        assert flag in done.stdout
