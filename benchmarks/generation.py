@@ -2,8 +2,9 @@
 
     python benchmarks/generation.py [--rounds=9]
 
-A complete example has its key, split, messages and answer. Machines differ and drift, so the two kinds of work take turns, the
-medians are quoted, and each rate is also given for a core on which bare `encode_batch_fast` does 1 M tokens/s.
+A complete example has its key, split, messages and answer. Machines differ and drift, so the two
+kinds of work take turns, the medians are quoted, and each rate is also given for a core on which
+bare `encode_batch_fast` does 1 M tokens/s.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def main() -> None:
 
     reference = statistics.median(tokens)
     print(f"encode_batch_fast  {reference:>10,.0f} tokens/s (median of {rounds} rounds)")
-    print(f"{'task':<18} {'examples/s':>10} {'min':>9} {'max':>9} {'at 1 M tokens/s':>16}  required  wanted")
+    print(
+        f"{'task':<18} {'examples/s':>10} {'min':>9} {'max':>9} {'at 1 M tokens/s':>16}  required  wanted"
+    )
     for name, found in rates.items():
         rate = statistics.median(found)
         # Each round against the tokenizer's speed in the same round: the machine's drift cancels.

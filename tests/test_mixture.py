@@ -132,8 +132,8 @@ def test_order_of_weights_changes_nothing(mix):
 def test_global_random_state_is_neither_read_nor_changed(mix):
     drawn = []
     for seed in (1, 2):
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)  # noqa: TID251
+        np.random.seed(seed)  # noqa: NPY002, TID251
         before = (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
         drawn.append(list(itertools.islice(block_examples(mix), 50)))
         assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002

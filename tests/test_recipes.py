@@ -116,7 +116,8 @@ def test_a_recipes_weights_replace_the_constants_as_a_whole(tmp_path):
 def test_task_settings_come_from_recipe_and_flags(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "calculator: {max_depth: 2, functions: [], operators: ['-', '+']}\ntictactoe: {random_ties: true}\n"
+        "calculator: {max_depth: 2, functions: [], operators: ['-', '+']}\n"
+        "tictactoe: {random_ties: true}\n"
     )
     calculator, tictactoe = parse(
         path, "--calc_max_digits=2", "--ttt_user_optimal_rate=1"
@@ -169,7 +170,9 @@ def test_task_files_add_tasks_with_flags_settings_and_weight(tmp_path):
     (tmp_path / "parity.py").write_text(TASK.replace("NAME", "parity_a").replace("FLAG", "par_a"))
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "task_files: [parity.py]\nweights: {parity_a: 1.0, calculator: 1.0}\nparity_a: {largest: 9}\n"
+        "task_files: [parity.py]\n"
+        "weights: {parity_a: 1.0, calculator: 1.0}\n"
+        "parity_a: {largest: 9}\n"
     )
     recipe = parse(path, "--par_a_weight=0.2")
     assert weights_of(recipe) == {"calculator": 1.0, "parity_a": 0.2}

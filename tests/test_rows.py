@@ -107,7 +107,7 @@ def test_tasks_share_examples_by_their_weight_whatever_their_lengths(renderer):
 
 
 def test_a_row_is_a_pure_function_of_its_number(mix, renderer):
-    forward = [row for row in rows_of(mix, renderer)]
+    forward = list(rows_of(mix, renderer))
     scattered = rows_of(mix, renderer)
     for index in (63, 0, 17, 16, 15, 40, 0):
         for one, other in zip(forward[index], scattered[index], strict=True):
@@ -163,7 +163,7 @@ def test_an_examples_logits_do_not_depend_on_its_neighbours_in_the_row(
             (model(input_ids=batch["input_ids"][:, a:b]).logits[0] - packed[a:b]).abs().max().item()
             for a, b in itertools.pairwise(starts)
         ]
-    if use_cache:  # why MixTrainer turns the cache off: with one, transformers builds no mask from the positions
+    if use_cache:  # with a cache, transformers builds no mask from the positions
         assert max(differences) > 0.1
     else:
         assert max(differences) < 1e-4

@@ -1,4 +1,6 @@
-"""Whole runs of run_train.py, as users start them: on several processes, stopped, resumed, with a task of their own."""
+"""Whole runs of run_train.py, as users start them: on several processes, stopped, resumed, with a
+task of their own.
+"""
 
 from __future__ import annotations
 
@@ -152,7 +154,8 @@ def test_a_stopped_run_goes_on_where_it_was_with_the_same_command(number, tmp_pa
     whole, stopped = losses(tmp_path / "whole"), losses(tmp_path / "stopped")
     assert whole[-1]["step"] == stopped[-1]["step"] == 60
     assert whole[-1]["num_input_tokens_seen"] == stopped[-1]["num_input_tokens_seen"]
-    # The stopped run has one log more, and its next one starts there: compare those of the same five steps.
+    # The stopped run has one log more, and its next one starts there: compare those of the same
+    # five steps.
     assert whole[-1]["loss/calculator"] == pytest.approx(stopped[-1]["loss/calculator"], rel=1e-5)
     for name in ("calculator", "tictactoe"):
         for key in ("tokens", "examples"):

@@ -18,8 +18,16 @@ MISTAKES: dict[str, tuple[str | None, str, list[str]]] = {
     "typo in a weight's flag": (None, "--calk_weight=1", ["--calk_weight", "'--calc_weight'"]),
     "an abbreviated flag": (None, "--learning=1", ["unknown flag --learning"]),
     "typo in a key": ("depht: 4", "", ["recipe.yaml", "'depht'", "'depth'"]),
-    "typo in a task": ("weights: {calculater: 1}", "", ["recipe.yaml", "'calculater'", "'calculator'"]),
-    "typo in a task's section": ("tictactoo: {}", "", ["recipe.yaml", "'tictactoo'", "'tictactoe'"]),
+    "typo in a task": (
+        "weights: {calculater: 1}",
+        "",
+        ["recipe.yaml", "'calculater'", "'calculator'"],
+    ),
+    "typo in a task's section": (
+        "tictactoo: {}",
+        "",
+        ["recipe.yaml", "'tictactoo'", "'tictactoe'"],
+    ),
     "typo in a setting": (
         "calculator: {max_dept: 2}",
         "",
@@ -120,8 +128,14 @@ def test_a_mistake_is_one_clear_line(name, tmp_path):
 
 
 def test_more_gpu_processes_than_gpus_is_one_clear_line():
-    # What `accelerate launch --config_file accelerate_config.yaml` sets for the first of its 8 processes.
-    env = {"ACCELERATE_MIXED_PRECISION": "bf16", "LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "8", "RANK": "0"}
+    # What `accelerate launch --config_file accelerate_config.yaml` sets for the first of its 8
+    # processes.
+    env = {
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+        "LOCAL_WORLD_SIZE": "8",
+        "WORLD_SIZE": "8",
+        "RANK": "0",
+    }
     done = run([QUICK], **env, CUDA_VISIBLE_DEVICES="")
     assert_one_line(done, ["8 processes", "0 GPUs", "recipes/accelerate/cpu.yaml"])
 
