@@ -96,7 +96,8 @@ def test_exactly_the_assistants_tokens_are_trained_on(renderer):
     messages = [user("What is 1+2?"), call("1+2"), tool("3"), assistant("The answer is 3.")]
     marked = render_example(example_of(messages), renderer)
     assert marked == (
-        "<|bos|><|user_start|>What is 1+2?<|user_end|><|assistant_start|>«<|python_start|>1+2<|python_end|>»"
+        "<|bos|><|user_start|>What is 1+2?<|user_end|><|assistant_start|>"
+        "«<|python_start|>1+2<|python_end|>»"
         "<|output_start|>3<|output_end|>«The answer is 3.<|assistant_end|>»"
     )
 

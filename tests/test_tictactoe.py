@@ -19,8 +19,9 @@ import pytest
 
 from mixgen.errors import TaskError
 from mixgen.seeding import rng
+from mixgen.tasks._game_tree import canonical_board, canonical_moves, position_split
 from mixgen.tasks.base import assistant, call, tool, user
-from mixgen.tasks.tictactoe import TicTacToe, canonical_board, canonical_moves, position_split
+from mixgen.tasks.tictactoe import TicTacToe
 from mixgen.tools.board import EMPTY_BOARD, place, render, result, to_move
 
 NUM_GAMES = 100_000

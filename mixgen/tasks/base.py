@@ -15,7 +15,7 @@ import keyword
 import pkgutil
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
@@ -104,6 +104,26 @@ def split_of(task: str, key: str, held_out_share: float = HELD_OUT_SHARE) -> str
     if position >= 2 * held_out_share:
         return "train"
     return "validation" if position >= held_out_share else "test"
+
+
+def judge(
+    first_fault: Callable[[Example, Sequence[Message]], str],
+    example: Example,
+    reply: Sequence[Message],
+) -> Score:
+    """Scores a reply by the first fault that is found in it.
+
+    Args:
+        first_fault: Says what is wrong, or the empty string. It may take the reply's form for
+            granted: the errors that follow where the form is wrong are faults too.
+        example: The problem.
+        reply: The whole conversation, untrusted.
+    """
+    try:
+        reason = first_fault(example, reply)
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"not a reply that can be read: {error!r}"
+    return Score(value=0.0 if reason else 1.0, reason=reason)
 
 
 class Task:
@@ -285,7 +305,8 @@ def registered_tasks() -> Mapping[str, type[Task]]:
     """All known tasks by name: those in `mixgen/tasks`, then those of the user's task files."""
     package = import_module("mixgen.tasks")
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda found: found.name):
-        import_module(f"mixgen.tasks.{module.name}")
+        if not module.name.startswith("_"):
+            import_module(f"mixgen.tasks.{module.name}")
     return dict(_REGISTRY)
 
 

@@ -13,9 +13,9 @@ The assistant plays minimax-optimal moves (by default always the same one among 
 mixture of random and optimal ones. A game is always played to its end, which the tool and the
 assistant both state.
 
-Split: most positions of a test game would also occur in training games. So positions are held out,
-not games: those with at least three stones and the assistant to move, up to symmetry, by the hash
-of the position. A game through one of them is not for training.
+Most positions of a test game would also occur in training games, so positions are held out, not
+games: those with at least three stones and the assistant to move, up to symmetry, by the hash of
+the position. A game through one of them is not for training. `_game_tree` solves the game.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import ClassVar, Final, NamedTuple
 
 from mixgen.errors import TaskError
+from mixgen.tasks._game_tree import canonical_moves, game_tree
 from mixgen.tasks.base import (
     MAX_REJECTIONS,
     Example,
@@ -35,8 +35,8 @@ from mixgen.tasks.base import (
     Task,
     assistant,
     call,
+    judge,
     register,
-    split_of,
     tool,
     user,
 )
@@ -62,7 +62,6 @@ CELLS: Final = (
     "bottom",
     "bottom right",
 )
-PREFERENCE: Final = (4, 0, 2, 6, 8, 1, 3, 5, 7)  # among equally good moves: center, corners, edges
 USER_STARTS: Final = (
     "Tic-tac-toe. I'm X at {}.",
     "Let's play tic-tac-toe. I start at {}.",
@@ -73,33 +72,11 @@ ASSISTANT_STARTS: Final = (
     "Let's play tic-tac-toe. You're X.",
     "Tic-tac-toe, please. You go first.",
 )
-HELD_OUT_SHARE: Final = 0.1  # of the positions, in validation and in test each
-HELD_OUT_STONES: Final = 3  # fewest stones on a position that may be held out
-SYMMETRIES: Final = tuple(
-    tuple((3 * r + c) if not turned else (3 * c + r) for r in rows for c in columns)
-    for rows in ((0, 1, 2), (2, 1, 0))
-    for columns in ((0, 1, 2), (2, 1, 0))
-    for turned in (False, True)
-)
 _PLACE: Final = {
     mark: [f"board[{cell // 3}][{cell % 3}]='{mark}'\n" for cell in range(9)] for mark in "XO"
 }
 _PRINT: Final = "print(board)"
 _I_PLAY: Final = [f"I play {name}." for name in CELLS]
-_SPELLINGS: Final = [
-    bytes.maketrans(bytes(range(9)), "".join(map(str, cells)).encode()) for cells in SYMMETRIES
-]
-
-
-class Position(NamedTuple):
-    """What the game tree knows about a board whose game goes on."""
-
-    legal: tuple[int, ...]
-    optimal: tuple[int, ...]  # the legal moves of best value, those that win soonest among wins
-    boards: tuple[
-        str, ...
-    ]  # the board after a move on each of the nine cells; empty where a stone lies
-    split: str  # where a game through this position with the assistant to move belongs
 
 
 class Game(NamedTuple):
@@ -204,11 +181,7 @@ class TicTacToe(Task):
         The user's moves must be the example's for as long as the assistant's are; after that any
         legal move will do.
         """
-        try:
-            reason = _first_fault(example, reply)
-        except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"not a game that can be read: {error!r}"
-        return Score(value=0.0 if reason else 1.0, reason=reason)
+        return judge(_first_fault, example, reply)
 
 
 def _messages(game: Game, opening: int, last_words: str) -> list[Message]:
@@ -289,59 +262,3 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
             if expected[part] != given[part]:
                 return f"a message says {given[part]!r} where {expected[part]!r} is true"
     return "" if len(told) == len(reply) else "messages beyond the game"
-
-
-def canonical_moves(cells: Sequence[int]) -> str:
-    """The first in order of a game's eight symmetric spellings, each the digits of its cells."""
-    moves = bytes(cells)
-    return min([moves.translate(spelling) for spelling in _SPELLINGS]).decode()
-
-
-def canonical_board(board: str) -> str:
-    """The first in order of a board's eight symmetric images."""
-    return min("".join([board[cell] for cell in cells]) for cells in SYMMETRIES)
-
-
-@cache
-def game_tree() -> dict[str, Position]:
-    """Every reachable board whose game goes on (4,520 of them), solved once by minimax."""
-    values: dict[str, int] = {}
-
-    def value(board: str) -> int:
-        """The result for the side to move: positive for a win, and further from 0 if sooner."""
-        if board not in values:
-            if winner(board):
-                values[board] = -1 - board.count(".")
-            elif "." not in board:
-                values[board] = 0
-            else:
-                values[board] = max(-value(after) for after in boards_after(board) if after)
-        return values[board]
-
-    def boards_after(board: str) -> tuple[str, ...]:
-        mark = to_move(board)
-        return tuple(place(board, cell, mark) if board[cell] == "." else "" for cell in range(9))
-
-    value(EMPTY_BOARD)
-    tree: dict[str, Position] = {}
-    for board in values:
-        if result(board):
-            continue
-        boards = boards_after(board)
-        best = values[board]
-        tree[board] = Position(
-            legal=tuple(cell for cell in range(9) if boards[cell]),
-            optimal=tuple(
-                cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == best
-            ),
-            boards=boards,
-            split=position_split(board),
-        )
-    return tree
-
-
-def position_split(board: str) -> str:
-    """The split of a position with the assistant to move; early ones are all for training."""
-    if 9 - board.count(".") < HELD_OUT_STONES:
-        return "train"
-    return split_of("tictactoe", canonical_board(board), HELD_OUT_SHARE)

@@ -84,12 +84,10 @@ class BoardSession:
 
     Example:
         >>> game = BoardSession()
-        >>> print(game.call("python", {"code": "board[1][1]='X'\\nprint(board)"}))
-        ...
-        .X.
-        ...
+        >>> game.call("python", {"code": "board[1][1]='X'\\nprint(board)"})
+        '...\\n.X.\\n...'
         >>> game.call("python", {"code": "board[1][1]='O'"})
-        "error: board[1][1] is taken"
+        'error: board[1][1] is taken'
     """
 
     def __init__(self) -> None:

@@ -83,7 +83,7 @@ _BINARY_NODES: Final[dict[type[ast.operator], str]] = {
 _ALLOWED_TEXT: Final = re.compile(r"[0-9a-z+\-*/%(). \n]+")
 # Letters glued to a number ("1if", "0x1f") make the parser warn or mean another base; 1e5 alone is
 # a number.
-_GLUED_LETTERS: Final = re.compile(r"[0-9](?!e[+-]?[0-9])[a-z]")
+_GLUED_LETTERS: Final = re.compile(r"[0-9]\.?(?!e[+-]?[0-9])[a-z]")
 
 
 def evaluate(source: str) -> Number:

@@ -1,0 +1,90 @@
+"""Tic-tac-toe solved: positions with their best moves and splits, games up to symmetry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final, NamedTuple
+
+from mixgen.tasks.base import split_of
+from mixgen.tools.board import EMPTY_BOARD, place, result, to_move, winner
+
+PREFERENCE: Final = (4, 0, 2, 6, 8, 1, 3, 5, 7)  # among equally good moves: center, corners, edges
+HELD_OUT_SHARE: Final = 0.1  # of the positions, in validation and in test each
+HELD_OUT_STONES: Final = 3  # fewest stones on a position that may be held out
+SYMMETRIES: Final = tuple(
+    tuple((3 * r + c) if not turned else (3 * c + r) for r in rows for c in columns)
+    for rows in ((0, 1, 2), (2, 1, 0))
+    for columns in ((0, 1, 2), (2, 1, 0))
+    for turned in (False, True)
+)
+_SPELLINGS: Final = [
+    bytes.maketrans(bytes(range(9)), "".join(map(str, cells)).encode()) for cells in SYMMETRIES
+]
+
+
+class Position(NamedTuple):
+    """What the game tree knows about a board whose game goes on."""
+
+    legal: tuple[int, ...]
+    optimal: tuple[int, ...]  # the legal moves of best value, those that win soonest among wins
+    boards: tuple[
+        str, ...
+    ]  # the board after a move on each of the nine cells; empty where a stone lies
+    split: str  # where a game through this position with the assistant to move belongs
+
+
+def canonical_moves(cells: Sequence[int]) -> str:
+    """The first in order of a game's eight symmetric spellings, each the digits of its cells."""
+    moves = bytes(cells)
+    return min([moves.translate(spelling) for spelling in _SPELLINGS]).decode()
+
+
+def canonical_board(board: str) -> str:
+    """The first in order of a board's eight symmetric images."""
+    return min("".join([board[cell] for cell in cells]) for cells in SYMMETRIES)
+
+
+@cache
+def game_tree() -> dict[str, Position]:
+    """Every reachable board whose game goes on (4,520 of them), solved once by minimax."""
+    values: dict[str, int] = {}
+
+    def value(board: str) -> int:
+        """The result for the side to move: positive for a win, and further from 0 if sooner."""
+        if board not in values:
+            if winner(board):
+                values[board] = -1 - board.count(".")
+            elif "." not in board:
+                values[board] = 0
+            else:
+                values[board] = max(-value(after) for after in boards_after(board) if after)
+        return values[board]
+
+    def boards_after(board: str) -> tuple[str, ...]:
+        mark = to_move(board)
+        return tuple(place(board, cell, mark) if board[cell] == "." else "" for cell in range(9))
+
+    value(EMPTY_BOARD)
+    tree: dict[str, Position] = {}
+    for board in values:
+        if result(board):
+            continue
+        boards = boards_after(board)
+        best = values[board]
+        tree[board] = Position(
+            legal=tuple(cell for cell in range(9) if boards[cell]),
+            optimal=tuple(
+                cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == best
+            ),
+            boards=boards,
+            split=position_split(board),
+        )
+    return tree
+
+
+def position_split(board: str) -> str:
+    """The split of a position with the assistant to move; early ones are all for training."""
+    if 9 - board.count(".") < HELD_OUT_STONES:
+        return "train"
+    return split_of("tictactoe", canonical_board(board), HELD_OUT_SHARE)
