@@ -55,10 +55,8 @@ def main() -> None:
     reference = statistics.median(tokens)
     print(f"encode_batch_fast  {reference:>10,.0f} tokens/s (median of {rounds} rounds)")
     print(
-        print(
-            f"{'task':<18} {'examples/s':>10} {'min':>9} {'max':>9} {'at 1 M tokens/s':>16}"
-            f"  {'required':>8}  {'wanted':>6}"
-        )
+        f"{'task':<18} {'examples/s':>10} {'min':>9} {'max':>9} {'at 1 M tokens/s':>16}"
+        f"  {'required':>8}  {'wanted':>6}"
     )
     for name, found in rates.items():
         rate = statistics.median(found)

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from mixgen.tasks._wording import Node, join, negative, positive, wrap
+from mixgen.tasks._wording import Node, join, negative, positive, whole_number, wrap
 from mixgen.tools.expression import BINARY, FUNCTIONS, Number
 
 MAX_INT: Final = 10**12  # printed in full; larger whole numbers are not generated
 MAX_FLOAT: Final = 1e9  # ten significant digits print without an exponent below this
 MIN_FLOAT: Final = 1e-4  # and from this on
 MAX_CANCELLATION: Final = 1e-2  # a sum keeps at least this share of its larger operand
-MAX_ANGLE: Final = 100  # largest computed argument of a trigonometric function
+ANGULAR: Final = ("sin", "cos", "tan")
+MAX_ANGLE: Final = 100  # largest argument of these that is not whole, hence rounded
 MAX_TANGENT: Final = 10  # largest tangent: near its poles, rounding of the argument shows
 RETRIES: Final = range(4)  # draws of an operator for given operands before giving up
 
@@ -39,7 +40,8 @@ class Grower:
     """Draws expressions by the calculator's settings; it looks up once what every node reads."""
 
     def __init__(self, config: Settings) -> None:
-        self._config = config
+        self._max_decimals = config.max_decimals
+        self._negative_rate = config.negative_rate
         self._operators = config.operators
         self._functions = config.functions
         self._function_rate = config.function_rate if config.functions else 0.0
@@ -47,7 +49,9 @@ class Grower:
         # Whole numbers by their number of digits: the first, and how many; 0 has one digit.
         ranges = [(10**digits, 9 * 10**digits) for digits in range(1, config.max_digits)]
         self._whole_ranges = [(0, 10), *ranges]
-        self._max_base = min(100, 10**config.max_digits)
+        self._num_ranges = config.max_digits
+        self._max_root = 10 ** (config.max_digits / 2)
+        self._max_base = min(MAX_ANGLE, 10**config.max_digits)
         self._max_factorial = min(13, 10**config.max_digits)
 
     def grow(
@@ -78,7 +82,7 @@ class Grower:
                 if depth > 1
                 else self._signed(draw, wordiness, int(draw() * self._max_base))
             )
-            right = positive(int(draw() * 5))
+            right = whole_number(int(draw() * 5))
         elif depth == 1:
             leaf = self._whole if symbol in ("//", "%") else self._leaf
             left, right = leaf(draw, wordiness), leaf(draw, wordiness)
@@ -109,7 +113,7 @@ class Grower:
         if argument is None:
             return None
         for _ in RETRIES:
-            value = apply_function(name, argument.value, exact=depth == 1)
+            value = apply_function(name, argument.value)
             if value is not None:
                 used.append(name)
                 return wrap(draw, wordiness, name, argument, value)
@@ -120,30 +124,33 @@ class Grower:
         """A number: whole or decimal, positive or negative."""
         if draw() >= self._decimal_rate:
             return self._whole(draw, wordiness)
-        low, count = self._whole_ranges[int(draw() * len(self._whole_ranges))]
+        low, count = self._whole_ranges[int(draw() * self._num_ranges)]
         return self._decimal(draw, wordiness, low + int(draw() * count))
 
     def _whole(self, draw: Callable[[], float], wordiness: float) -> Node:
-        low, count = self._whole_ranges[int(draw() * len(self._whole_ranges))]
-        return self._signed(draw, wordiness, low + int(draw() * count))
+        low, count = self._whole_ranges[int(draw() * self._num_ranges)]
+        size = low + int(draw() * count)
+        if draw() >= self._negative_rate or not size:
+            return whole_number(size)
+        return negative(size, draw() < wordiness)
 
     def _decimal(self, draw: Callable[[], float], wordiness: float, whole: int) -> Node:
         """A decimal with this whole part; a last digit other than 0 leaves it one spelling."""
-        digits = 1 + int(draw() * self._config.max_decimals)
+        digits = 1 + int(draw() * self._max_decimals)
         fraction = int(draw() * 10**digits)
         if fraction % 10 == 0:
             fraction += 1 + int(draw() * 9)
         return self._signed(draw, wordiness, float(f"{whole}.{fraction:0{digits}d}"))
 
     def _signed(self, draw: Callable[[], float], wordiness: float, size: Number) -> Node:
-        if not size or draw() >= self._config.negative_rate:
+        if not size or draw() >= self._negative_rate:
             return positive(size)
         return negative(size, draw() < wordiness)
 
     def _argument(self, draw: Callable[[], float], name: str, wordiness: float) -> Node:
         """A number inside the function's domain."""
         if name == "factorial":
-            return positive(int(draw() * self._max_factorial))
+            return whole_number(int(draw() * self._max_factorial))
         if name in ("asin", "acos"):
             if self._decimal_rate and draw() < 0.9:
                 return self._decimal(draw, wordiness, 0)
@@ -153,46 +160,40 @@ class Grower:
             if draw() < self._decimal_rate:
                 return self._decimal(draw, wordiness, whole)
             return self._signed(draw, wordiness, whole)
+        if name in ANGULAR:
+            if draw() < self._decimal_rate:
+                return self._decimal(draw, wordiness, int(draw() * self._max_base))
+            return self._whole(draw, wordiness)
         if name == "sqrt" and draw() < 0.5:
-            root = int(draw() * 10 ** (self._config.max_digits / 2))
-            return positive(root * root)
+            root = int(draw() * self._max_root)
+            return whole_number(root * root)
         return self._leaf(draw, wordiness)
 
 
 def apply(symbol: str, left: Number, right: Number) -> Number | None:
     """The operator's value, or None if the operands do not suit it or the value prints badly."""
-    if symbol in ("//", "%"):
-        if not right or not isinstance(left, int) or not isinstance(right, int):
+    if symbol == "+" or symbol == "-":
+        value = left + right if symbol == "+" else left - right
+        if type(value) is float and abs(value) < MAX_CANCELLATION * max(abs(left), abs(right)):
             return None
     elif symbol == "**":
-        if (
-            not isinstance(right, int)
-            or not 0 <= right <= 4
-            or abs(left) > 1000
-            or not (left or right)
-        ):
+        if type(right) is not int or not 0 <= right <= 4 or abs(left) > 1000 or not (left or right):
             return None
-    elif symbol == "/" and not right:
-        return None
-    value = BINARY[symbol](left, right)
-    if isinstance(value, int):
+        value = BINARY[symbol](left, right)
+    else:
+        if symbol != "*":
+            if not right:
+                return None
+            if symbol != "/" and (type(left) is float or type(right) is float):
+                return None
+        value = BINARY[symbol](left, right)
+    if type(value) is int:
         return value if -MAX_INT <= value <= MAX_INT else None
-    size = abs(value)
-    if size >= MAX_FLOAT or (size < MIN_FLOAT and value):
-        return None
-    if symbol in ("+", "-") and size < MAX_CANCELLATION * max(abs(left), abs(right)):
-        return None
-    return value
+    return value if MIN_FLOAT <= abs(value) < MAX_FLOAT or not value else None
 
 
-def apply_function(name: str, argument: Number, *, exact: bool) -> Number | None:
-    """The function's value, or None outside its domain or where the argument's rounding would show.
-
-    Args:
-        name: The function.
-        argument: Its argument.
-        exact: Whether the argument is a number as written, not the rounded value of an expression.
-    """
+def apply_function(name: str, argument: Number) -> Number | None:
+    """The function's value, or None outside its domain or where the argument's rounding shows."""
     if name in ("sqrt", "log"):
         if argument < 0 or (name == "log" and argument == 0):
             return None
@@ -205,7 +206,7 @@ def apply_function(name: str, argument: Number, *, exact: bool) -> Number | None
     elif name == "factorial":
         if not isinstance(argument, int) or not 0 <= argument <= 12:
             return None
-    elif name != "abs" and not exact and abs(argument) > MAX_ANGLE:
+    elif name in ANGULAR and type(argument) is float and abs(argument) > MAX_ANGLE:
         return None
     value = FUNCTIONS[name](argument)
     if isinstance(value, int) or value == 0:

@@ -8,32 +8,34 @@ needs them; as soon as words come in, around every operand that is not a single 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Final, NamedTuple
 
 from mixgen.tools.expression import Number
 
-PRECEDENCE: Final = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "**": 4}
 ATOM: Final = 9  # precedence of what never needs parentheses: a number, a function call
 LOOSE: Final = 0  # and of what always does as an operand: a negative number, anything in words
 
-SYMBOLS: Final = {
-    "+": ("+",),
-    "-": ("-",),
-    "*": ("*", "×"),
-    "/": ("/", "÷"),
-    "//": ("//",),
-    "%": ("%",),
-    "**": ("**", "^"),
-}
-OPERATOR_WORDS: Final = {
-    "+": ("plus",),
-    "-": ("minus",),
-    "*": ("times", "multiplied by"),
-    "/": ("divided by", "over"),
-    "//": ("floor divided by",),
-    "%": ("modulo", "mod"),
-    "**": ("to the power of", "raised to"),
+
+class Operator(NamedTuple):
+    """How a binary operator is written, and how tightly it and its operands bind."""
+
+    binds: int
+    at_left: int  # an operand binds at least as tightly as this, or is put into parentheses
+    at_right: int
+    symbols: tuple[str, str]
+    words: tuple[str, str]
+    commutes: bool = False
+
+
+OPERATORS: Final = {
+    "+": Operator(1, 1, 2, ("+", "+"), ("plus", "plus"), commutes=True),
+    "-": Operator(1, 1, 2, ("-", "-"), ("minus", "minus")),
+    "*": Operator(2, 2, 3, ("*", "×"), ("times", "multiplied by"), commutes=True),
+    "/": Operator(2, 2, 3, ("/", "÷"), ("divided by", "over")),
+    "//": Operator(2, 2, 3, ("//", "//"), ("floor divided by", "floor divided by")),
+    "%": Operator(2, 2, 3, ("%", "%"), ("modulo", "mod")),
+    "**": Operator(4, 5, 5, ("**", "^"), ("to the power of", "raised to")),
 }
 FUNCTION_WORDS: Final = {
     "sqrt": "the square root of",
@@ -61,14 +63,15 @@ class Node(NamedTuple):
     key: str  # the tree in canonical form: operands of + and * in order
 
 
-@lru_cache(maxsize=65_536)
 def positive(size: Number) -> Node:
     """A number that is not negative."""
     text = repr(size)
     return Node(size, text, ATOM, text, ATOM, text)
 
 
-@lru_cache(maxsize=65_536)
+whole_number = cache(positive)  # of whole numbers there are 10,000
+
+
 def negative(size: Number, in_words: bool) -> Node:
     """Minus a positive number."""
     code = f"-{size!r}"
@@ -79,26 +82,31 @@ def join(
     draw: Callable[[], float], wordiness: float, symbol: str, left: Node, right: Node, value: Number
 ) -> Node:
     """Joins two operands, in parentheses around both for words, by precedence for symbols."""
-    binds = PRECEDENCE[symbol]
-    at_left = binds + 1 if symbol == "**" else binds
-    left_code = left.code if left.binds >= at_left else f"({left.code})"
-    right_code = right.code if right.binds > binds else f"({right.code})"
-    at_right = binds + 1
+    _, left_code, left_binds, left_prompt, left_prompt_binds, left_key = left
+    _, right_code, right_binds, right_prompt, right_prompt_binds, right_key = right
+    binds, at_left, at_right, names, words, commutes = OPERATORS[symbol]
+    if left_binds < at_left:
+        left_code = f"({left_code})"
+    if right_binds < at_right:
+        right_code = f"({right_code})"
+    prompt_binds = binds
     if wordiness:
         at_left = at_right = ATOM
-    left_prompt = left.prompt if left.prompt_binds >= at_left else f"({left.prompt})"
-    right_prompt = right.prompt if right.prompt_binds >= at_right else f"({right.prompt})"
-    names = OPERATOR_WORDS[symbol] if wordiness and draw() < wordiness else SYMBOLS[symbol]
-    name = names[0] if len(names) == 1 or draw() < 0.5 else names[1]
-    left_key, right_key = left.key, right.key
-    if (symbol in ("+", "*")) and right_key < left_key:
+        prompt_binds = LOOSE
+        if draw() < wordiness:
+            names = words
+    if left_prompt_binds < at_left:
+        left_prompt = f"({left_prompt})"
+    if right_prompt_binds < at_right:
+        right_prompt = f"({right_prompt})"
+    if commutes and right_key < left_key:
         left_key, right_key = right_key, left_key
     return Node(
         value,
         f"{left_code}{symbol}{right_code}",
         binds,
-        f"{left_prompt} {name} {right_prompt}",
-        LOOSE if wordiness else binds,
+        f"{left_prompt} {names[draw() < 0.5]} {right_prompt}",
+        prompt_binds,
         f"({left_key}{symbol}{right_key})",
     )
 

@@ -33,18 +33,18 @@ from mixgen.tools.expression import BINARY, FUNCTIONS, ToolError, evaluate, form
 from mixgen.tools.session import EXPRESSION_SCHEMA, ExpressionSession, code_of
 
 PHRASINGS: Final = (
-    "What is {}?",
-    "Calculate {}.",
-    "Compute {}.",
-    "Evaluate {}.",
-    "How much is {}?",
-    "Work out {}.",
-    "Find the value of {}.",
-    "{} = ?",
-    "Tell me {}.",
-    "Please compute {}.",
+    "What is %s?",
+    "Calculate %s.",
+    "Compute %s.",
+    "Evaluate %s.",
+    "How much is %s?",
+    "Work out %s.",
+    "Find the value of %s.",
+    "%s = ?",
+    "Tell me %s.",
+    "Please compute %s.",
 )
-ANSWER: Final = "The answer is {}."
+ANSWER: Final = "The answer is %s."
 MAX_TRIES: Final = 10_000  # expressions given up in a row before the settings are called impossible
 
 
@@ -137,10 +137,10 @@ class Calculator(Task):
         return self.example(
             key=node.key,
             messages=[
-                user(PHRASINGS[int(draw() * len(PHRASINGS))].format(node.prompt)),
+                user(PHRASINGS[int(draw() * len(PHRASINGS))] % node.prompt),
                 call(node.code),
                 tool(answer),
-                assistant(ANSWER.format(answer)),
+                assistant(ANSWER % answer),
             ],
             answer=answer,
             difficulty=len(used),
@@ -174,6 +174,6 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
         return "the tool's output was not printed by the tool"
     if calling["content"] != "" or last["tool_calls"]:
         return "words before the call, or a call after it"
-    if last["content"] != ANSWER.format(output["content"]):
-        return f"the last words are not {ANSWER.format(output['content'])!r}"
+    if last["content"] != ANSWER % output["content"]:
+        return f"the last words are not {ANSWER % output['content']!r}"
     return ""
