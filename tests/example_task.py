@@ -18,9 +18,10 @@ class Parity(Task):
         largest: int = 99_999
 
     def sample(self, rng):
-        number = rng.randrange(self.config.largest + 1) answer = "odd" if number % 2 else "even"
-        return self.example(key=str(number), messages=[user(f"Is {number} odd or even?"),
-        assistant(answer)], answer=answer)
+        number = rng.randrange(self.config.largest + 1)
+        answer = "odd" if number % 2 else "even"
+        messages = [user(f"Is {number} odd or even?"), assistant(answer)]
+        return self.example(key=str(number), messages=messages, answer=answer)
 
     def score(self, example, reply):
         return Score(value=float(reply[-1]["content"] == example["answer"]))

@@ -74,6 +74,11 @@ MISTAKES: dict[str, tuple[str | None, str, list[str]]] = {
     "a recipe that is no YAML": ("a: [1", "", ["recipe.yaml", "not valid YAML"]),
     "a recipe after the flags": (None, f"--depth=4 {QUICK}", ["a recipe comes before the flags"]),
     "a task file that is not there": (None, "--task_files mine.py", ["mine.py", "exists"]),
+    "a task file with a mistake": (
+        None,
+        "--task_files {tmp}/broken.py",
+        ["broken.py", "fails to import", "ModuleNotFoundError"],
+    ),
     "a model that is not there": (
         None,
         "--model_name_or_path=no/such --output_dir={tmp}/run",
@@ -116,6 +121,7 @@ def assert_one_line(done: subprocess.CompletedProcess[str], parts: list[str]) ->
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_clear_line(name, tmp_path):
     recipe, flags, parts = MISTAKES[name]
+    (tmp_path / "broken.py").write_text("import no_such_module\n")
     words = flags.replace("{tmp}", str(tmp_path)).split()
     if recipe is not None:
         (tmp_path / "recipe.yaml").write_text(recipe if recipe != "depth: 1" else "depth: 1\n")

@@ -12,10 +12,10 @@ import dataclasses
 import importlib.util
 import itertools
 import keyword
-import pkgutil
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
@@ -276,37 +276,48 @@ def load_task_file(path: str | Path) -> None:
         TaskError: There is no such file, it fails to import, or it registers no task.
     """
     path = Path(path).resolve()
-    module_name = (
-        f"mixgen_task_file_{path.stem}_{blake2b(str(path).encode(), digest_size=4).hexdigest()}"
-    )
+    digest = blake2b(str(path).encode(), digest_size=4).hexdigest()
+    module_name = f"mixgen_task_file_{path.stem}_{digest}"
     if module_name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(module_name, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise TaskError(f"task file {path} is not a Python file that exists")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
+    sys.modules[module_name] = module  # dataclasses look their module up there
     before = dict(_REGISTRY)
     try:
-        spec.loader.exec_module(module)
+        with _failing_clearly(path):
+            spec.loader.exec_module(module)
     except TaskError:
         del sys.modules[module_name]
         raise
-    except Exception as error:
-        del sys.modules[module_name]
-        raise TaskError(
-            f"task file {path} fails to import: {type(error).__name__}: {error}"
-        ) from error
     if before == _REGISTRY:
         raise TaskError(f"task file {path} registers no task: decorate its class with @register")
 
 
+@contextmanager
+def _failing_clearly(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong in a task file into one clear error."""
+    try:
+        yield
+    except TaskError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TaskError(f"task file {path} fails to import: {reason}") from error
+
+
 def registered_tasks() -> Mapping[str, type[Task]]:
-    """All known tasks by name: those in `mixgen/tasks`, then those of the user's task files."""
-    package = import_module("mixgen.tasks")
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda found: found.name):
-        if not module.name.startswith("_"):
-            import_module(f"mixgen.tasks.{module.name}")
+    """All known tasks by name: those in `mixgen/tasks`, then those of the user's task files.
+
+    Raises:
+        TaskError: A file in `mixgen/tasks` fails to import.
+    """
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if not path.name.startswith("_"):
+            with _failing_clearly(path):
+                import_module(f"mixgen.tasks.{path.stem}")
     return dict(_REGISTRY)
 
 
