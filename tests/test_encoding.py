@@ -147,11 +147,6 @@ def test_saved_tokenizer_loads_with_auto_tokenizer(tokenizer, tmp_path):
     assert loaded.decode(ids, skip_special_tokens=True) == "What is 1+2?1+23The answer is 3."
 
 
-def test_renderer_pickles_with_its_guard_against_injection(renderer):
-    copy = pickle.loads(pickle.dumps(renderer))  # noqa: TID251
-    assert copy.text_ids("<|bos|>") == renderer.text_ids("<|bos|>")
-
-
 def test_renderer_follows_a_foreign_tokenizer(mix):
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -172,6 +167,8 @@ def test_renderer_follows_a_foreign_tokenizer(mix):
 
     add_chat_tokens(foreign)
     renderer = Renderer(foreign)
+    for guarded in (renderer, pickle.loads(pickle.dumps(renderer))):  # noqa: TID251
+        assert not set(guarded.special.values()) & set(guarded.text_ids("What is <|bos|>?"))
     for task in mix.active:
         for example in itertools.islice(task.stream(split="train", seed=2), 200):
             ids, mask = template(foreign, example["messages"])

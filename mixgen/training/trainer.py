@@ -112,7 +112,7 @@ class MixTrainer(Trainer):
             reduction="none",
         ).view_as(labels_BT)
         if model.training:
-            self._add_up(inputs, losses_BT.detach())
+            self._add_up(inputs, losses_BT.detach(), labels_BT)
         if num_items_in_batch is None:
             loss = losses_BT.sum() / (labels_BT != IGNORED).sum()
         else:
@@ -121,24 +121,22 @@ class MixTrainer(Trainer):
                 loss = loss * self.accelerator.num_processes  # DDP takes the mean over processes
         return (loss, outputs) if return_outputs else loss
 
-    def _add_up(self, inputs: dict[str, torch.Tensor], losses_BT: torch.Tensor) -> None:
-        task_ids_BT = inputs["task_ids"]
-        # A loss stands at the token that predicts; its task is that of the token that is predicted.
-        target_tasks_BT = pad(task_ids_BT, (0, 1), value=-1)[:, 1:]
-        trained_BT = pad(inputs["labels"], (0, 1), value=IGNORED)[:, 1:] != IGNORED
-        starts_BT = (inputs["position_ids"] == 0) & (task_ids_BT >= 0)
-        for column, tasks_BT, values_BT in (
-            (LOSS, target_tasks_BT, losses_BT),
-            (TRAINED, target_tasks_BT, trained_BT),
-            (EXAMPLES, task_ids_BT, starts_BT),
-            (TOKENS, task_ids_BT, task_ids_BT >= 0),
-        ):
-            # Index 0 collects padding.
-            sums = torch.zeros(
-                len(self.task_names) + 1, dtype=self._sums_K4.dtype, device=self._sums_K4.device
-            )
-            sums.index_add_(0, tasks_BT.flatten() + 1, values_BT.flatten().to(sums.dtype))
-            self._sums_K4[:, column] += sums[1:]
+    def _add_up(
+        self, inputs: dict[str, torch.Tensor], losses_BT: torch.Tensor, labels_BT: torch.Tensor
+    ) -> None:
+        # A loss stands at the token that predicts, which is of the same example as its target.
+        tasks_BT = inputs["task_ids"]
+        counts_BT4 = torch.stack(
+            [
+                losses_BT.to(self._sums_K4.dtype),
+                labels_BT != IGNORED,
+                (inputs["position_ids"] == 0) & (tasks_BT >= 0),
+                tasks_BT >= 0,
+            ],
+            dim=-1,
+        )
+        sums = self._sums_K4.new_zeros(len(self.task_names) + 1, 4)  # the first row is padding's
+        self._sums_K4 += sums.index_add_(0, tasks_BT.flatten() + 1, counts_BT4.flatten(0, 1))[1:]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """See `Trainer.log`; every process calls it at the same steps."""
