@@ -1,11 +1,12 @@
 """Trains a small language model on a weighted mix of tasks.
 
-    python run_train.py --depth=4 accelerate launch run_train.py recipes/quickstart.yaml accelerate
-    launch --config_file accelerate_config.yaml run_train.py recipes/default.yaml --depth=20
-    --ttt_weight=1.0
+Usage:
+    python run_train.py --depth=4
+    accelerate launch run_train.py recipes/quickstart.yaml
+    accelerate launch --config_file accelerate_config.yaml run_train.py recipes/default.yaml
 
-Edit the weights here, or leave them to a recipe or to flags, which win. A task's share of the
-examples is its weight divided by the sum of all weights.
+Edit the weights here, or leave them to a recipe or to flags (--calc_weight, --ttt_weight), which
+win. A task's share of the examples is its weight divided by the sum of all weights.
 """
 
 import sys

@@ -31,11 +31,31 @@ def test_at_least_98_percent_of_row_tokens_are_real(weights, renderer):
     assert 0.98 <= real <= 1.0
 
 
+@pytest.mark.parametrize(
+    ("weights", "max_seq_len", "rows_per_block"),
+    [((1.0, 0.5), 1024, 16), ((0.0, 1.0), 256, 16), ((0.0, 1.0), 384, 32), ((0.2, 1.0), 512, 16)],
+)
+def test_next_to_nothing_is_cropped_whatever_the_lengths(
+    weights, max_seq_len, rows_per_block, renderer
+):
+    mix = configure_mix(calculator=weights[0], tictactoe=weights[1])
+    settings = {"max_seq_len": max_seq_len, "rows_per_block": rows_per_block}
+    dataset = rows_of(mix, renderer, num_rows=960, **settings)
+    real = sum(int((row.task_ids >= 0).sum()) for row in dataset)
+    blocks = 960 // rows_per_block
+    drawn = sum(
+        len(example.input_ids)
+        for block in range(blocks)
+        for _, example in dataset._draw(block, dataset.fill)
+    )
+    assert drawn - real <= 2e-3 * drawn
+    assert drawn > 0.5 * 960 * max_seq_len
+
+
 def test_a_block_holds_its_examples_whole(mix, renderer):
     drawn = draw_block(
         ((task, renderer.encode(e)) for task, e in block_examples(mix, seed=42, block=0)),
-        num_rows=16,
-        max_seq_len=1024,
+        num_tokens=0.985 * 16 * 1024,
     )
     rows = list(itertools.islice(rows_of(mix, renderer), 16))
     found = []

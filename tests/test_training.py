@@ -139,6 +139,17 @@ def test_accumulation_changes_neither_losses_nor_weights(
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
 
 
+def test_task_losses_reach_tensorboard(mix, renderer, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    settings = {**SMALL, "report_to": "tensorboard"}
+    trainer = trainer_of(mix, renderer, tmp_path, max_steps=2, logging_steps=1, **settings)
+    trainer.train()
+    (events,) = tmp_path.rglob("events.out*")
+    reader = accumulator.EventAccumulator(str(events)).Reload()
+    assert len(reader.Scalars("train/loss/calculator")) == 2
+    assert reader.Scalars("train/tokens/tictactoe")[0].value > 0
+
+
 def test_training_lowers_the_loss_of_both_tasks(mix, renderer, tmp_path):
     trainer = trainer_of(
         mix,

@@ -8,13 +8,17 @@ same global batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Final
 
-from mixgen.encoding.packing import Row, draw_block, pack
+from mixgen.encoding.packing import FILLS, Row, choose_fill, draw_block, pack
 from mixgen.encoding.renderer import Encoded, Renderer
 from mixgen.encoding.tokenizer import PAD
 from mixgen.mixture.sources import block_examples
 from mixgen.mixture.weights import Mix
+
+TRIAL_BLOCKS: Final = 8
 
 
 class RowDataset(Sequence[Row]):
@@ -73,9 +77,7 @@ class RowDataset(Sequence[Row]):
 
     def make_block(self, block: int) -> list[Row]:
         """All rows of one block."""
-        examples = draw_block(
-            self._encoded(block), num_rows=self.rows_per_block, max_seq_len=self.max_seq_len
-        )
+        examples = self._draw(block, self.fill)
         return pack(
             examples,
             num_rows=self.rows_per_block,
@@ -83,8 +85,19 @@ class RowDataset(Sequence[Row]):
             pad_token_id=self.renderer.special[PAD],
         )
 
-    def _encoded(self, block: int) -> Iterator[tuple[int, Encoded]]:
-        for task, example in block_examples(
-            self.mix, split=self.split, seed=self.seed, block=block
-        ):
-            yield task, self.renderer.encode(example)
+    @cached_property
+    def fill(self) -> float:
+        """How full a block is drawn, found on blocks that no row is made of."""
+        trials = [self._draw(block, FILLS[0]) for block in range(-TRIAL_BLOCKS, 0)]
+        return choose_fill(
+            [[len(example.input_ids) for _, example in trial] for trial in trials],
+            num_rows=self.rows_per_block,
+            max_seq_len=self.max_seq_len,
+        )
+
+    def _draw(self, block: int, fill: float) -> list[tuple[int, Encoded]]:
+        drawn = block_examples(self.mix, split=self.split, seed=self.seed, block=block)
+        return draw_block(
+            ((task, self.renderer.encode(example)) for task, example in drawn),
+            num_tokens=fill * self.rows_per_block * self.max_seq_len,
+        )
