@@ -35,7 +35,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
         allowed: What would have been right.
 
     Returns:
-        `"did you mean 'weights'?"`, or `"allowed: 'a', 'b'"` when nothing is near.
+        `"did you mean 'weights'?"`, or `"allowed: 'a', 'b'"` when nothing is near and they are few.
 
     Example:
         >>> nearest("calculater", ["calculator", "tictactoe"])
@@ -47,4 +47,6 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     match = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
     if match:
         return f"did you mean {match[0]!r}?"
+    if len(options) > 20:
+        return "see `run_train.py --help`"
     return "allowed: " + ", ".join(repr(option) for option in options)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixgen.errors import MixgenError
+from mixgen.errors import MixgenError, RecipeError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mixgen.recipe import Recipe
 
 USER_ERROR = 2  # exit status
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None = None) -> int:
@@ -29,7 +31,7 @@ def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None 
         weights: Task weights by name, the lowest in precedence (the constants of run_train.py).
 
     Returns:
-        The exit status: 0, or 2 after a user's mistake.
+        The exit status: 0, 2 after a user's mistake, 130 after Ctrl-C before training.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # DataLoader workers fork
     try:
@@ -40,6 +42,9 @@ def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None 
             time.sleep(10)
         print(f"error: {error}", file=sys.stderr, flush=True)
         return USER_ERROR
+    except KeyboardInterrupt:  # before training, which saves first
+        print("interrupted", file=sys.stderr, flush=True)
+        return INTERRUPTED
     finally:
         _leave_process_group()
     return 0
@@ -70,14 +75,11 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
             print(f"{output_dir} holds this run, finished. To train it again, add --overwrite.")
         return
 
-    model, tokenizer = _model_and_tokenizer(recipe)
+    with _refusing_clearly():
+        model, tokenizer = _model_and_tokenizer(recipe, state.checkpoint)
     renderer = Renderer(tokenizer)
     shares = measure_shares(mix, renderer, seed=config.seed)
     check_lengths(shares, config.max_seq_len)
-    if chief:
-        prepare_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
-        _print_start(recipe, model, renderer, shares)
-
     dataset = RowDataset(
         mix,
         renderer,
@@ -87,13 +89,17 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         seed=config.seed,
     )
     stop = StopCallback()
-    trainer = MixTrainer(
-        model=model,
-        args=config,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        callbacks=[stop, ProgressCallback(dataset.task_names)],
-    )
+    with _refusing_clearly():
+        trainer = MixTrainer(
+            model=model,
+            args=config,
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            callbacks=[stop, ProgressCallback(dataset.task_names)],
+        )
+    if chief:  # only now, when nothing is left to be refused, is an earlier run replaced
+        prepare_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
+        _print_start(recipe, model, renderer, shares)
     if state.checkpoint and chief:
         print(f"Going on from {state.checkpoint}.")
     with stop.watching():
@@ -109,9 +115,24 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         _finish(output_dir, trainer.state.log_history)
 
 
-def _model_and_tokenizer(recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+@contextmanager
+def _refusing_clearly() -> Iterator[None]:
+    """Turns a setting that a library refuses into one clear error."""
+    try:
+        yield
+    except MixgenError:
+        raise
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError, MemoryError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RecipeError(f"these settings do not work together here: {reason[:500]}") from error
+
+
+def _model_and_tokenizer(
+    recipe: Recipe, checkpoint: Path | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A fresh model and a tokenizer that one process trains for all, or a checkpoint's two."""
     from accelerate.utils import broadcast_object_list
+    from transformers import AutoTokenizer
 
     from mixgen.encoding.tokenizer import train_tokenizer
     from mixgen.training.model import build_model, load_pretrained
@@ -119,6 +140,10 @@ def _model_and_tokenizer(recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTok
     config = recipe.config
     if config.model_name_or_path:
         return load_pretrained(config)
+    if checkpoint:
+        # The weights were trained with this one, whatever the tasks would give today.
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        return build_model(config, tokenizer), tokenizer
     made: list[PreTrainedTokenizerBase | None] = [None]
     if config.process_index == 0:
         made = [
@@ -129,7 +154,7 @@ def _model_and_tokenizer(recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTok
                 model_max_length=config.max_seq_len,
             )
         ]
-    tokenizer: PreTrainedTokenizerBase = broadcast_object_list(made)[0]
+    tokenizer = broadcast_object_list(made)[0]
     return build_model(config, tokenizer), tokenizer
 
 

@@ -70,7 +70,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: TID251
     except OSError as error:
         others = (
             sorted(str(found) for found in path.parent.glob("*.y*ml"))
@@ -79,13 +79,23 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         )
         hint = f": {nearest(str(path), others)}" if others else ""
         raise RecipeError(f"recipe {path} cannot be read ({error.strerror}){hint}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
             f"recipe {path} is not valid YAML: {' '.join(str(error).split())}"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise RecipeError(f"recipe {path} must be a mapping of keys to values")
     return content
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also refuses a key that is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if repeated := [key for index, key in enumerate(keys) if key in keys[:index]]:
+            raise RecipeError(f"key {repeated[0]!r} is given twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
 
 
 def load_mixture(
@@ -163,6 +173,8 @@ def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = No
         raise SystemExit(0)
     parser = _parser(tasks, MixConfig)
     keys = {field.name for field in dataclasses.fields(MixConfig) if field.init}
+    if taken := sorted(tasks.keys() & {*keys, "weights"}):
+        raise TaskError(f"task {taken[0]!r} has the name of a recipe's key: rename it")
     weights = {} if "weights" in content else dict(constants or {})
     given: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -236,7 +248,8 @@ def _flags_of(cls: type[Task]) -> Any:
             "default_factory": setting.default_factory,
         }
         default = {key: value for key, value in default.items() if value is not dataclasses.MISSING}
-        help_text = {"help": setting.metadata.get("help", f"Setting of {cls.name}.")}
+        text = str(setting.metadata.get("help", f"Setting of {cls.name}."))
+        help_text = {"help": text.replace("%", "%%")}  # argparse formats help
         field = dataclasses.field(**default, metadata=help_text)
         fields.append((f"{cls.flag}_{setting.name}", hints[setting.name], field))
     made = dataclasses.make_dataclass(f"{cls.__name__}Flags", fields)
@@ -255,6 +268,10 @@ def _flatten(
         if key in tasks or key == "weights":
             if not isinstance(value, dict):
                 raise RecipeError(f"{source}: {key} must be a mapping, got {value!r}")
+            if nested := [name for name, inner in value.items() if isinstance(inner, dict)]:
+                raise RecipeError(
+                    f"{source}: {nested[0]!r} in {key} must be a value, not a mapping"
+                )
             allowed = (
                 set(tasks)
                 if key == "weights"
@@ -285,15 +302,21 @@ def _flag(key: str, value: Any) -> list[str]:
         return []
     if isinstance(value, list):
         return [f"--{key}", *map(str, value)]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # `6e6` for a number of tokens
     return [f"--{key}={json.dumps(value) if isinstance(value, dict) else value}"]
 
 
 def _parse(parser: argparse.ArgumentParser, flags: list[str], source: str) -> dict[str, Any]:
     """What the flags of one source give, and nothing else: no defaults."""
+    from transformers.hf_argparser import string_to_bool
+
     for action in parser._actions:
         action.default = argparse.SUPPRESS
         if action.nargs == "+":
             action.nargs = "*"  # an empty list is a list
+        elif action.type is string_to_bool and action.nargs is None:
+            action.nargs, action.const = "?", True  # `--bf16` as `--fp16`
     try:
         namespace, rest = parser.parse_known_args(flags)
     except RecipeError as error:
@@ -303,7 +326,9 @@ def _parse(parser: argparse.ArgumentParser, flags: list[str], source: str) -> di
             flag = word.partition("=")[0]
             options = [option for action in parser._actions for option in action.option_strings]
             raise RecipeError(f"{source}: unknown flag {flag}: {nearest(flag, options)}")
-        raise RecipeError(f"{source}: unexpected {word!r} (a recipe comes before the flags)")
+        if source == COMMAND_LINE:
+            raise RecipeError(f"{source}: unexpected {word!r} (a recipe comes before the flags)")
+        raise RecipeError(f"{source}: {word!r} is one value too many: its key takes no list")
     return vars(namespace)
 
 
@@ -327,10 +352,10 @@ def _make_mix(
         settings[name] = {field: given[flag] for field, flag in fields.items() if flag in given}
         try:
             cls.Config(**settings[name])
-        except (TaskError, ValueError, TypeError) as error:
+        except Exception as error:  # a user's own Config may raise anything
             culprit = next((field for field in settings[name] if field in str(error)), "")
             source = sources.get(fields.get(culprit, ""), "default settings")
-            raise TaskError(f"{source}: {error}") from error
+            raise TaskError(f"{source}: {error or type(error).__name__}") from error
     return make_mix(weights, settings)
 
 
@@ -375,4 +400,7 @@ def _resolve(mix: Mix, config: MixConfig, given: Mapping[str, Any]) -> dict[str,
         value = given.get(key, getattr(config, key))
         if value is not None:
             resolved[key] = getattr(value, "value", value)
-    return resolved
+    # Whatever sets it here, so that the run is the same on other processes.
+    resolved["global_batch_size"] = config.rows_per_step
+    plain: dict[str, Any] = json.loads(json.dumps(resolved))  # tuples become lists
+    return plain

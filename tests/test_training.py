@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
@@ -327,9 +326,17 @@ def test_a_token_budget_sets_the_number_of_steps(tmp_path):
     [
         ({"train_tokens": 10, "max_steps": 3}, "both set the length"),
         ({"depth": 0}, "depth must be a positive integer, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"seed": 2**32}, "seed must be at least 0, at most 4.29497e\\+09, got 4294967296"),
+        ({"per_device_train_batch_size": 0}, "must be a positive integer, got 0"),
+        ({"learning_rate": math.nan}, "learning_rate must be at least 0, got nan"),
+        ({"num_train_epochs": 5.0}, "num_train_epochs is not supported: the data has no end"),
+        ({"resume_from_checkpoint": "x"}, "resume_from_checkpoint is not supported"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor is not supported"),
+        ({"eval_strategy": "steps"}, "eval_strategy is not supported"),
         ({"global_batch_size": 12}, "nearest: 8 or 16"),
         ({"global_batch_size": 3}, "nearest: 8"),
-        ({"vocab_size": 10}, "vocab_size must be at least 300"),
+        ({"vocab_size": 10}, "vocab_size must be at least 300, got 10"),
         ({"train_sampling_strategy": "random"}, "must be sequential"),
     ],
 )
@@ -341,26 +348,70 @@ def test_contradicting_settings_are_refused(settings, message, tmp_path):
 # --- the output directory ---
 
 
+RECIPE = {
+    "weights": {"calculator": 1.0},
+    "depth": 4,
+    "max_seq_len": 256,
+    "rows_per_block": 16,
+    "global_batch_size": 8,
+    "save_steps": 10,
+}
+
+
+def add_checkpoint(
+    run, name, *, files=("optimizer.pt", "scheduler.pt"), state='{"global_step": 1}'
+):
+    (run / name).mkdir()
+    for file in files:
+        (run / name / file).write_text("")
+    (run / name / "trainer_state.json").write_text(state)
+
+
 def test_an_output_directory_tells_this_run_from_another(tmp_path):
     run = tmp_path / "run"
-    recipe = {"weights": {"calculator": 1.0}, "depth": 4, "save_steps": 10}
-    assert inspect_run_dir(run, recipe, overwrite=False) == (None, False)
-    prepare_run_dir(run, recipe, overwrite=False)
-    assert yaml.safe_load((run / "recipe.yaml").read_text()) == recipe
-    assert inspect_run_dir(run, recipe | {"save_steps": 20}, overwrite=False) == (None, False)
+    assert inspect_run_dir(run, RECIPE, overwrite=False) == (None, False)
+    prepare_run_dir(run, RECIPE, overwrite=False)
+    assert yaml.safe_load((run / "recipe.yaml").read_text()) == RECIPE
+    # Nothing is saved yet, so nothing can be lost.
+    assert inspect_run_dir(run, RECIPE | {"depth": 5}, overwrite=False) == (None, False)
+    add_checkpoint(run, "checkpoint-5")
+    assert inspect_run_dir(run, RECIPE | {"save_steps": 20}, overwrite=False)[0]
     with pytest.raises(OutputError, match="holds another run \\(depth 4 -> 5\\)"):
-        inspect_run_dir(run, recipe | {"depth": 5}, overwrite=False)
-    for step in (5, 40, 7):
-        (run / f"checkpoint-{step}").mkdir()
-        (run / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    (run / "checkpoint-90").mkdir()  # broken off before its end
-    assert inspect_run_dir(run, recipe, overwrite=False) == (run / "checkpoint-40", False)
-    (run / "trainer_state.json").write_text(json.dumps({}))
-    (run / "model.safetensors").write_text("")
-    assert inspect_run_dir(run, recipe, overwrite=False).finished
-    assert inspect_run_dir(run, recipe | {"depth": 5}, overwrite=True) == (None, False)
-    prepare_run_dir(run, recipe | {"depth": 5}, overwrite=True)
-    assert [path.name for path in run.iterdir()] == ["recipe.yaml"]
+        inspect_run_dir(run, RECIPE | {"depth": 5}, overwrite=False)
+    (run / "trainer_state.json").write_text("{}")
+    assert inspect_run_dir(run, RECIPE, overwrite=False).finished
+    assert inspect_run_dir(run, RECIPE | {"depth": 5}, overwrite=True) == (None, False)
+
+
+def test_the_newest_complete_checkpoint_is_gone_on_from(tmp_path):
+    prepare_run_dir(tmp_path, RECIPE, overwrite=False)
+    for name in ("checkpoint-5", "checkpoint-40", "checkpoint-7", "checkpoint-best"):
+        add_checkpoint(tmp_path, name)
+    add_checkpoint(tmp_path, "checkpoint-90", files=["scheduler.pt"])  # no optimizer
+    add_checkpoint(tmp_path, "checkpoint-91", files=["optimizer.pt"])  # no schedule
+    add_checkpoint(tmp_path, "checkpoint-92", state='{"global')  # broken off
+    found = inspect_run_dir(tmp_path, RECIPE, overwrite=False)
+    assert found == (tmp_path / "checkpoint-40", False)
+
+
+def test_overwrite_deletes_what_a_run_writes_and_nothing_else(tmp_path):
+    prepare_run_dir(tmp_path, RECIPE, overwrite=False)
+    add_checkpoint(tmp_path, "checkpoint-5")
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "trainer_state.json"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "checkpoint-best").mkdir()
+    prepare_run_dir(tmp_path, RECIPE | {"depth": 5}, overwrite=True)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"recipe.yaml", "notes.txt", "checkpoint-best"}
+
+
+def test_a_recipe_of_another_kind_is_no_run(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("cake: flour")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="holds no mixgen run"):
+            inspect_run_dir(tmp_path, RECIPE, overwrite=overwrite)
+    prepare_run_dir(tmp_path / "sub", RECIPE, overwrite=True)
 
 
 def test_a_directory_with_other_peoples_files_is_never_touched(tmp_path):

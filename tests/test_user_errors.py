@@ -69,6 +69,23 @@ MISTAKES: dict[str, tuple[str | None, str, list[str]]] = {
         "--global_batch_size=12 --per_device_train_batch_size=8",
         ["command line", "global_batch_size 12", "nearest: 8 or 16"],
     ),
+    "a key given twice": ("depth: 1\ndepth: 2", "", ["recipe.yaml", "'depth' is given twice"]),
+    "a list for a number": ("depth: [1, 2]", "", ["recipe.yaml", "'2'", "takes no list"]),
+    "a weight that is a mapping": (
+        "weights: {calculator: {a: 1}}",
+        "",
+        ["recipe.yaml", "'calculator' in weights must be a value"],
+    ),
+    "an unknown attention": (
+        None,
+        "--depth=1 --attn_implementation=foo --output_dir={tmp}/run",
+        ["do not work together", "foo"],
+    ),
+    "an unknown tracker": (
+        None,
+        "--depth=1 --report_to=foo --output_dir={tmp}/run",
+        ["do not work together", "foo"],
+    ),
     "two lengths": (None, "--max_steps=3 --train_tokens=9", ["train_tokens and max_steps"]),
     "a recipe that is not there": (None, "recipes/quikstart.yaml", ["'recipes/quickstart.yaml'"]),
     "a recipe that is no YAML": ("a: [1", "", ["recipe.yaml", "not valid YAML"]),

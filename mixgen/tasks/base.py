@@ -19,7 +19,19 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypedDict, TypeVar
+from types import UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    TypedDict,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from mixgen.errors import TaskError, nearest
 from mixgen.seeding import rng
@@ -257,12 +269,33 @@ def register(cls: TaskClass) -> TaskClass:
             raise TaskError(
                 f"{where}: {taken.pop()!r} is the name or flag of the task in {_file_of(other)}"
             )
-    try:
-        cls.Config()
-    except TypeError as error:
-        raise TaskError(f"{where}: every field of Config needs a default ({error})") from None
+    _check_config(cls, where)
     _REGISTRY[cls.name] = cls
     return cls
+
+
+def _check_config(cls: type[Task], where: str) -> None:
+    """Makes sure that every setting of a task can be a flag and a recipe's value."""
+    if not dataclasses.is_dataclass(cls.Config):
+        raise TaskError(f"{where}: Config must be a dataclass")
+    try:
+        kinds = get_type_hints(cls.Config)
+        cls.Config()
+    except Exception as error:  # a user's own Config may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise TaskError(f"{where}: Config() must work without arguments ({reason})") from error
+    for field in dataclasses.fields(cls.Config):
+        kind = kinds[field.name]
+        if get_origin(kind) in (list, Union, UnionType):
+            kinds_inside = [part for part in get_args(kind) if part is not type(None)]
+            kind = kinds_inside[0] if len(kinds_inside) == 1 else kind
+        if field.name == "weight" or (
+            kind not in (int, float, bool, str) and get_origin(kind) is not Literal
+        ):
+            raise TaskError(
+                f"{where}: setting {field.name!r} must be an int, float, bool, str or Literal, "
+                "a list or Optional of one, and not called 'weight'"
+            )
 
 
 def _file_of(cls: type[Task]) -> str:
@@ -303,7 +336,7 @@ def _failing_clearly(path: Path) -> Iterator[None]:
         yield
     except TaskError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise TaskError(f"task file {path} fails to import: {reason}") from error
 

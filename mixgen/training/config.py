@@ -5,11 +5,42 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from typing import Final
 
 import torch
 from transformers import TrainingArguments
 
 from mixgen.errors import RecipeError
+
+RANGES: Final = {
+    "depth": (1, 1_000),
+    "aspect_ratio": (1, 10_000),
+    "head_dim": (1, 10_000),
+    "max_seq_len": (1, 1_000_000),
+    "rows_per_block": (1, 4_096),
+    "train_tokens": (1, math.inf),
+    "global_batch_size": (1, math.inf),
+    "per_device_train_batch_size": (1, 1_000_000),
+    "gradient_accumulation_steps": (1, 1_000_000),
+    "vocab_size": (300, 1_000_000),  # 256 bytes, special tokens and a little text
+    "seed": (0, 2**32 - 1),
+    "learning_rate": (0, math.inf),
+}
+# What `TrainingArguments` knows and mixgen would ignore or get wrong, and what to do instead.
+UNSUPPORTED: Final = {
+    "num_train_epochs": "the data has no end; set train_tokens or max_steps",
+    "resume_from_checkpoint": "the same command goes on by itself from the output_dir's run",
+    "ignore_data_skip": "skipping costs nothing, and without it rows would repeat",
+    "save_only_model": "such checkpoints cannot be gone on from",
+    "data_seed": "set seed",
+    "label_smoothing_factor": "the loss is the plain cross entropy",
+    "dataloader_drop_last": "no batch is incomplete",
+    "accelerator_config": "batches are dealt out by rows",
+    "auto_find_batch_size": "set per_device_train_batch_size",
+    "eval_strategy": "there is no evaluation during training yet",
+    "do_eval": "there is no evaluation during training yet",
+    "load_best_model_at_end": "there is no evaluation during training yet",
+}
 
 
 @dataclasses.dataclass
@@ -121,15 +152,16 @@ class MixConfig(TrainingArguments):
         Raises:
             RecipeError: A field is out of its range, or two contradict each other.
         """
-        for key in ("depth", "aspect_ratio", "head_dim", "max_seq_len", "rows_per_block"):
-            _require_positive(key, getattr(self, key))
-        for key in ("train_tokens", "global_batch_size"):
-            if getattr(self, key) is not None:
-                _require_positive(key, getattr(self, key))
-        if self.vocab_size < 300:
-            raise RecipeError(
-                f"vocab_size must be at least 300 (bytes, special tokens), got {self.vocab_size}"
-            )
+        for key, (low, high) in RANGES.items():
+            value = getattr(self, key)
+            if value is not None and not low <= value <= high:
+                kind = "a positive integer" if low == 1 else f"at least {low:g}"
+                bound = f"{kind}, at most {high:g}" if value > high else kind
+                raise RecipeError(f"{key} must be {bound}, got {value}")
+        for key, instead in UNSUPPORTED.items():
+            default = TrainingArguments.__dataclass_fields__[key].default
+            if getattr(self, key) not in (default, None):
+                raise RecipeError(f"{key} is not supported: {instead}")
         if self.train_sampling_strategy != "sequential" or self.remove_unused_columns:
             raise RecipeError(
                 "train_sampling_strategy must be sequential and remove_unused_columns off"
@@ -180,11 +212,6 @@ class MixConfig(TrainingArguments):
                 f"{self.per_device_train_batch_size} take at once: nearest: {nearest}"
             )
         return global_batch_size // int(rows)
-
-
-def _require_positive(key: str, value: int) -> None:
-    if value < 1:
-        raise RecipeError(f"{key} must be a positive integer, got {value}")
 
 
 def check_devices(*, use_cpu: bool) -> None:
