@@ -204,3 +204,57 @@ def test_read_recipe_needs_a_mapping(tmp_path):
     path.write_text("- 1\n")
     with pytest.raises(RecipeError, match="must be a mapping"):
         read_recipe(path)
+
+
+def test_a_task_named_like_a_recipes_key_is_refused(tmp_path):
+    from mixgen.errors import TaskError
+    from mixgen.tasks import base
+
+    (tmp_path / "named.py").write_text(TASK.replace("NAME", "depth").replace("FLAG", "deep"))
+    try:
+        with pytest.raises(TaskError, match="task 'depth' has the name of a recipe's key"):
+            parse("--task_files", tmp_path / "named.py")
+    finally:
+        base._REGISTRY.pop("depth", None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("weight: float = 1.0", "not called 'weight'"),
+        ("table: dict = dataclasses.field(default_factory=dict)", "setting 'table' must be an int"),
+        ("size: int", "Config\\(\\) must work without arguments"),
+        ("size: Missing = 3", "NameError"),
+    ],
+)
+def test_a_setting_that_can_be_no_flag_is_refused(setting, message, tmp_path):
+    from mixgen.errors import TaskError
+
+    source = TASK.replace("NAME", "odd").replace("FLAG", "odd")
+    source = "from __future__ import annotations\n" + source
+    (tmp_path / "odd.py").write_text(source.replace("largest: int = 99_999", setting))
+    with pytest.raises(TaskError, match=message):
+        parse("--task_files", tmp_path / "odd.py")
+
+
+def test_all_kinds_of_settings_become_flags(tmp_path):
+    from mixgen.tasks import base
+
+    settings = (
+        'size: int = dataclasses.field(default=3, metadata={"help": "50 % of it"})\n'
+        '        kind: Literal["a", "b"] = "a"\n'
+        "        limit: int | None = None\n"
+        "        names: list[str] = dataclasses.field(default_factory=list)"
+    )
+    source = TASK.replace("NAME", "kinds").replace("FLAG", "knd")
+    source = "from typing import Literal\n" + source.replace("largest: int = 99_999", settings)
+    (tmp_path / "kinds.py").write_text(source)
+    try:
+        words = ["--task_files", tmp_path / "kinds.py", "--knd_weight=1", "--knd_kind=b"]
+        recipe = parse(*words, "--knd_names", "x", "y", "--knd_limit=4")
+        config = recipe.mix.tasks[1].config
+        assert (config.size, config.kind, config.limit, config.names) == (3, "b", 4, ["x", "y"])
+        with pytest.raises(SystemExit, match="0"):
+            parse(*words, "--help")
+    finally:
+        base._REGISTRY.pop("kinds", None)
