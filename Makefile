@@ -39,6 +39,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Ctrl-C is for run_train.py, which saves and says so: the launcher ignores it, and would only print a traceback.
 # What `accelerate launch` is not told it picks, and lists in a warning: no process count on a CPU, one thread a process.
 # So it is told everything: one process for each GPU, or one on the CPU, and torch's own count of threads divided among
 # them. A recipe's own `bf16: true` wins over --mixed_precision=no.
@@ -53,7 +54,7 @@ endef
 export LAUNCH_FLAGS
 
 train: $(STAMP) ## train RECIPE (recipes/quickstart.yaml) on all GPUs, else on the CPU; CONFIG=file, ARGS="--depth=4"
-	@$(BIN)/accelerate launch \
+	@trap '' INT; $(BIN)/accelerate launch --quiet \
 		$(if $(CONFIG),--config_file $(CONFIG),$$($(BIN)/python -c "$$LAUNCH_FLAGS")) \
 		run_train.py $(RECIPE) $(ARGS)
 

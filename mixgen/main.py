@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +16,13 @@ from mixgen.errors import MixgenError, RecipeError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from mixgen.encoding.renderer import Renderer
+    from mixgen.encoding.rows import RowDataset
     from mixgen.encoding.shares import TaskShare
     from mixgen.recipe import Recipe
 
 USER_ERROR = 2  # exit status
 INTERRUPTED = 130
+MAX_SHOWN = 400  # characters of an example
 
 
 def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None = None) -> int:
@@ -34,6 +36,7 @@ def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None 
         The exit status: 0, 2 after a user's mistake, 130 after Ctrl-C before training.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # DataLoader workers fork
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a launcher ignores it
     try:
         train(sys.argv[1:] if argv is None else argv, weights or {})
     except MixgenError as error:
@@ -51,7 +54,17 @@ def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None 
 
 
 def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
-    """Trains the run that the command line describes, and saves it in its output directory."""
+    """Trains the run that the command line describes, and saves it in its output directory.
+
+    Args:
+        argv: The command line without the program's name.
+        weights: Task weights by name, the lowest in precedence.
+
+    Raises:
+        MixgenError: The command line, recipe, tasks or output directory are wrong.
+    """
+    if os.environ.get("RANK", "0") == "0" and not {"-h", "--help"} & set(argv):
+        print("Loading libraries ...", flush=True)
     from mixgen.recipe import parse_recipe
 
     recipe = parse_recipe(argv, weights)
@@ -61,7 +74,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
     from mixgen.encoding.renderer import Renderer
     from mixgen.encoding.rows import RowDataset
     from mixgen.encoding.shares import check_lengths, measure_shares
-    from mixgen.training.callbacks import ProgressCallback, StopCallback
+    from mixgen.training.callbacks import MixProgressCallback, StopCallback
     from mixgen.training.run_dir import inspect_run_dir, prepare_run_dir
     from mixgen.training.trainer import MixTrainer
 
@@ -95,11 +108,11 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
             args=config,
             train_dataset=dataset,
             processing_class=tokenizer,
-            callbacks=[stop, ProgressCallback(dataset.task_names)],
+            callbacks=[stop, MixProgressCallback(dataset.task_names)],
         )
     if chief:  # only now, when nothing is left to be refused, is an earlier run replaced
         prepare_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
-        _print_start(recipe, model, renderer, shares)
+        _print_start(recipe, model, dataset, shares)
     if state.checkpoint and chief:
         print(f"Going on from {state.checkpoint}.")
     with stop.watching():
@@ -122,7 +135,7 @@ def _refusing_clearly() -> Iterator[None]:
         yield
     except MixgenError:
         raise
-    except (ValueError, TypeError, ImportError, OSError, RuntimeError, MemoryError) as error:
+    except (ValueError, ImportError, OSError, MemoryError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise RecipeError(f"these settings do not work together here: {reason[:500]}") from error
 
@@ -159,12 +172,12 @@ def _model_and_tokenizer(
 
 
 def _print_start(
-    recipe: Recipe, model: PreTrainedModel, renderer: Renderer, shares: list[TaskShare]
+    recipe: Recipe, model: PreTrainedModel, rows: RowDataset, shares: list[TaskShare]
 ) -> None:
     """What is about to be trained on what."""
     from mixgen.encoding.preview import render_example
 
-    config, mix = recipe.config, recipe.mix
+    config, mix, renderer = recipe.config, recipe.mix, rows.renderer
     print(f"Generator mix: {mix}")
     print("Probabilities: " + ", ".join(f"{task.name}={task.probability:.4f}" for task in shares))
     lengths = (
@@ -178,13 +191,15 @@ def _print_start(
     )
     print(
         f"Training: {config.max_steps:,} steps of {config.tokens_per_step:,} tokens "
-        f"({config.rows_per_step} rows of {config.max_seq_len}), "
+        f"({config.rows_per_step} rows of {config.max_seq_len}, {rows.fill:.0%} full), "
         f"{config.world_size} process(es) on {config.device.type}, into {config.output_dir}"
     )
     for task in mix.active:
         print(f"\nOne example of {task.name}; trained on «what stands between these marks»:")
         example = next(task.stream(split="train", seed=config.seed))
-        print("  " + render_example(example, renderer).replace("\n", "\n  "))
+        text = render_example(example, renderer)
+        shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."
+        print("  " + shown.replace("\n", "\n  "))
     print(flush=True)
 
 

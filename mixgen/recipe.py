@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 COMMAND_LINE: Final = "command line"
 CONSTANTS: Final = "run_train.py"
 USAGE: Final = "run_train.py [recipes/NAME.yaml] [--depth=12] [--calc_weight=1.0] [--KEY=VALUE ...]"
+DESCRIPTION: Final = "Trains a language model on a weighted mix of tasks; see the README."
 SECRET: Final = {"hub_token"}
 # What a resolved recipe leaves to the next run.
 MACHINE: Final = {"bf16", "overwrite", "output_dir"}
@@ -160,9 +161,9 @@ def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = No
     words = [word for word in argv if word != "--"]
     path = Path(words.pop(0)) if words and not words[0].startswith("-") else None
     content = read_recipe(path) if path else {}
-    for file in _list_of_files(content, path):
-        load_task_file(_find_task_file(file, path))
-    for file in _task_files_on(words):
+    task_files = [_find_task_file(file, path) for file in _list_of_files(content, path)]
+    task_files += [Path(file).resolve() for file in _task_files_on(words)]
+    for file in task_files:
         load_task_file(file)
 
     from mixgen.training.config import MixConfig
@@ -194,7 +195,9 @@ def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = No
     name = path.stem if path else "run"
     mix = _make_mix(tasks, given, sources)
     config = _make_config({key: given[key] for key in given if key in keys}, sources, name)
-    return Recipe(name=name, mix=mix, config=config, resolved=_resolve(mix, config, given))
+    return Recipe(
+        name=name, mix=mix, config=config, resolved=_resolve(mix, config, given, task_files)
+    )
 
 
 def _list_of_files(content: Mapping[str, Any], path: Path | None) -> list[str]:
@@ -207,8 +210,8 @@ def _list_of_files(content: Mapping[str, Any], path: Path | None) -> list[str]:
 def _find_task_file(file: str, recipe: Path | None) -> Path:
     """A task file that a recipe names, relative to the user's folder, else to the recipe's."""
     if recipe is not None and not Path(file).exists():
-        return recipe.parent / file
-    return Path(file)
+        return (recipe.parent / file).resolve()
+    return Path(file).resolve()
 
 
 def _task_files_on(words: Sequence[str]) -> list[str]:
@@ -228,10 +231,13 @@ def _parser(tasks: Mapping[str, type[Task]], *dataclass_types: Any) -> argparse.
         def error(self, message: str) -> NoReturn:
             raise RecipeError(message)
 
-    parser = Parser(list(dataclass_types), allow_abbrev=False, usage=USAGE, description=__doc__)
-    for cls in tasks.values():
+    parser = Parser([], allow_abbrev=False, usage=USAGE, description=DESCRIPTION)
+    flags = [(cls, _flags_of(cls)) for cls in tasks.values()]
+    for dtype in dataclass_types:
+        parser._add_dataclass_arguments(dtype)
+    for cls, dtype in flags:
         try:
-            parser._add_dataclass_arguments(_flags_of(cls))
+            parser._add_dataclass_arguments(dtype)
         except argparse.ArgumentError as error:
             raise TaskError(f"task {cls.name!r} cannot have flag {cls.flag!r}: {error}") from error
     return parser
@@ -278,6 +284,8 @@ def _flatten(
                 else {field.name for field in dataclasses.fields(tasks[key].Config)}
             )
             for name, inner in value.items():
+                if inner is None:
+                    raise RecipeError(f"{source}: {name!r} in {key} has no value")
                 if name not in allowed:
                     what = "task" if key == "weights" else "setting"
                     raise RecipeError(
@@ -356,7 +364,11 @@ def _make_mix(
             culprit = next((field for field in settings[name] if field in str(error)), "")
             source = sources.get(fields.get(culprit, ""), "default settings")
             raise TaskError(f"{source}: {error or type(error).__name__}") from error
-    return make_mix(weights, settings)
+    try:
+        return make_mix(weights, settings)
+    except RecipeError as error:  # no weight is above 0
+        where = [sources[f"{tasks[name].flag}_weight"] for name in weights]
+        raise RecipeError(f"{where[-1]}: {error}" if where else str(error)) from error
 
 
 def _make_config(given: dict[str, Any], sources: Mapping[str, str], name: str) -> MixConfig:
@@ -380,7 +392,9 @@ def _explain(error: Exception, given: Mapping[str, Any], sources: Mapping[str, s
     return f"{sources[key]}: {message}" if key in sources else message
 
 
-def _resolve(mix: Mix, config: MixConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+def _resolve(
+    mix: Mix, config: MixConfig, given: Mapping[str, Any], task_files: Sequence[Path]
+) -> dict[str, Any]:
     """This run as a recipe: weights, task settings, mixgen's own keys and all that were given."""
     resolved: dict[str, Any] = {
         "weights": {
@@ -402,5 +416,6 @@ def _resolve(mix: Mix, config: MixConfig, given: Mapping[str, Any]) -> dict[str,
             resolved[key] = getattr(value, "value", value)
     # Whatever sets it here, so that the run is the same on other processes.
     resolved["global_batch_size"] = config.rows_per_step
+    resolved["task_files"] = [str(file) for file in task_files]
     plain: dict[str, Any] = json.loads(json.dumps(resolved))  # tuples become lists
     return plain

@@ -177,7 +177,7 @@ def test_task_files_add_tasks_with_flags_settings_and_weight(tmp_path):
     recipe = parse(path, "--par_a_weight=0.2")
     assert weights_of(recipe) == {"calculator": 1.0, "parity_a": 0.2}
     assert recipe.mix.tasks[1].config.largest == 9
-    assert recipe.resolved["task_files"] == ["parity.py"]
+    assert recipe.resolved["task_files"] == [str(tmp_path / "parity.py")]
 
 
 def test_a_known_task_changes_no_run_that_does_not_name_it(tmp_path):

@@ -52,7 +52,7 @@ MISTAKES: dict[str, tuple[str | None, str, list[str]]] = {
     "all weights zero": (
         None,
         "--calc_weight=0 --ttt_weight=0",
-        ["all task weights are zero (calculator, tictactoe)"],
+        ["command line", "all task weights are zero (calculator, tictactoe)"],
     ),
     "weights that are no mapping": ("weights: 3", "", ["recipe.yaml", "weights must be a mapping"]),
     "a depth of zero": (None, "--depth=0", ["command line", "depth must be a positive integer"]),
@@ -141,7 +141,7 @@ def test_a_mistake_is_one_clear_line(name, tmp_path):
     (tmp_path / "broken.py").write_text("import no_such_module\n")
     words = flags.replace("{tmp}", str(tmp_path)).split()
     if recipe is not None:
-        (tmp_path / "recipe.yaml").write_text(recipe if recipe != "depth: 1" else "depth: 1\n")
+        (tmp_path / "recipe.yaml").write_text(recipe)
         words = [str(tmp_path / "recipe.yaml"), *words]
     if name == "an output directory with other files":
         (tmp_path / "recipe.yaml").rename(tmp_path / "mine.yaml")

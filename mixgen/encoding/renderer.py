@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mixgen.encoding import tokenizer as tk
-from mixgen.errors import RecipeError, nearest
+from mixgen.errors import RecipeError
 from mixgen.tasks.base import Example
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ class Renderer:
         vocabulary = tokenizer.get_vocab()
         for token in tk.SPECIAL_TOKENS:
             if token not in vocabulary:
-                raise RecipeError(
-                    f"the tokenizer lacks {token}: {nearest(token, tk.SPECIAL_TOKENS)}"
-                )
+                raise RecipeError(f"the tokenizer lacks {token}: give it to `add_chat_tokens`")
         self.special = {token: vocabulary[token] for token in tk.SPECIAL_TOKENS}
         self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # ours to change
         self._backend.encode_special_tokens = True

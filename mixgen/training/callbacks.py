@@ -16,7 +16,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
-class ProgressCallback(TrainerCallback):
+class MixProgressCallback(TrainerCallback):
     """One readable line a log, and under it a progress bar where there is a terminal."""
 
     def __init__(self, task_names: list[str]) -> None:

@@ -25,6 +25,12 @@ RANGES: Final = {
     "vocab_size": (300, 1_000_000),  # 256 bytes, special tokens and a little text
     "seed": (0, 2**32 - 1),
     "learning_rate": (0, math.inf),
+    "weight_decay": (0, math.inf),
+    "adam_beta1": (0, 1),
+    "adam_beta2": (0, 1),
+    "max_grad_norm": (0, math.inf),
+    "logging_steps": (0, math.inf),
+    "save_steps": (0, math.inf),
 }
 # What `TrainingArguments` knows and mixgen would ignore or get wrong, and what to do instead.
 UNSUPPORTED: Final = {

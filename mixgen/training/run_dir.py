@@ -124,7 +124,9 @@ def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
                 if CHECKPOINT.fullmatch(path.name) and path.is_dir():
                     shutil.rmtree(path)
         output_dir.mkdir(parents=True, exist_ok=True)
-        (output_dir / RECIPE_FILE).write_text(yaml.safe_dump(dict(recipe), sort_keys=False))
+        written = output_dir / f".{RECIPE_FILE}"
+        written.write_text(yaml.safe_dump(dict(recipe), sort_keys=False))
+        written.replace(output_dir / RECIPE_FILE)  # other processes see all of it or none
     except OSError as error:
         raise OutputError(f"output_dir {output_dir} cannot be written: {error.strerror}") from error
 

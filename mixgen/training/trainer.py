@@ -163,3 +163,11 @@ class MixTrainer(Trainer):
         """
         super()._save(output_dir, state_dict)
         (Path(output_dir or str(self.args.output_dir)) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Warns of keys that a checkpoint lacks, but for tied ones, which are saved once."""
+        tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
+        if set(load_result.missing_keys) - tied or load_result.unexpected_keys:
+            super()._issue_warnings_after_load(load_result)
+        else:
+            self.model.tie_weights()  # type: ignore[union-attr, operator]
