@@ -53,7 +53,13 @@ def test_every_recipe_loads_and_makes_a_batch(path):
     assert config.output_dir == f"outputs/{path.stem}"
     renderer = Renderer(train_tokenizer(recipe.mix.active, seed=1, examples_per_task=200))
     check_lengths(measure_shares(recipe.mix, renderer, num_examples=200), config.max_seq_len)
-    rows = RowDataset(recipe.mix, renderer, num_rows=2, max_seq_len=config.max_seq_len)
+    rows = RowDataset(
+        recipe.mix,
+        renderer,
+        num_rows=2,
+        max_seq_len=config.max_seq_len,
+        rows_per_block=config.rows_per_block,
+    )
     batch = collate([rows[0], rows[1]])
     assert batch["input_ids"].shape == (2, config.max_seq_len)
     assert load_mixture(path).features is not None

@@ -1,4 +1,4 @@
-"""Example -> `input_ids` and `labels`: what the chat template renders, ten times as fast.
+"""Example -> `input_ids` and `labels`: what the chat template renders, over ten times as fast.
 
 The label of a token is its own id where the model is trained on it (assistant text, tool calls with
 their markers, `<|assistant_end|>`) and -100 elsewhere (users, tool output, `<|bos|>`,
@@ -22,6 +22,7 @@ from mixgen.errors import RecipeError
 from mixgen.tasks.base import Example
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 IGNORED: Final = -100  # the label of a token that carries no loss
@@ -130,7 +131,7 @@ def _whole(text: str) -> list[str]:
     return [text]
 
 
-def _cuts_our_pieces(backend: object) -> bool:
+def _cuts_our_pieces(backend: Tokenizer) -> bool:
     """Whether a tokenizer cuts text at `PIECES`; others are asked for whole texts."""
-    steps = (json.loads(backend.to_str())["pre_tokenizer"] or {}).get("pretokenizers", [])  # type: ignore[attr-defined]
+    steps = (json.loads(backend.to_str())["pre_tokenizer"] or {}).get("pretokenizers", [])
     return bool(steps) and steps[0].get("pattern") == {"Regex": tk.PIECES}

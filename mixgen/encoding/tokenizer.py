@@ -9,6 +9,7 @@ whatever its share of the mix.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -86,8 +87,6 @@ CHAT_TEMPLATE: Final = (
 
 def call_text(name: str, arguments: dict[str, object]) -> str:
     """A tool call as it stands between its markers: python's code, else `name({"a": 1})`."""
-    import json
-
     code = arguments.get("code")
     if name == "python" and isinstance(code, str):
         return code

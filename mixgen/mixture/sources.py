@@ -1,9 +1,9 @@
 """Tasks as `datasets.IterableDataset`s, and the mix of them as `interleave_datasets` draws it.
 
 `interleaved` is what everyone else gets (export, TRL, notebooks). Training draws the same examples
-in the same order by `block_examples`: iterating an interleaved dataset costs about 100 microseconds
-an example, because each one is handed through a thread, while the order itself is one `choice` a
-thousand. A test holds the two together, example for example.
+in the same order by `block_examples`, 15 times as fast (640 against 42 microseconds an example, in
+one run): an interleaved dataset hands each example through a thread and its features through an
+encoder, while the order itself is one `choice` a thousand. A test holds the two together.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ UNSUPPORTED: Final = {
 class MixConfig(TrainingArguments):
     """`TrainingArguments` with the model's size, the rows and the length of training.
 
-    Every field is a key of a recipe and a flag of `run_train.py`. Fields whose default differs from
-    that of `TrainingArguments` are named below with the reason.
+    Every field is a key of a recipe and a flag of `run_train.py`. Those of
+    `TrainingArguments` that are declared again have another default here.
     """
 
     depth: int = dataclasses.field(
@@ -188,7 +188,7 @@ class MixConfig(TrainingArguments):
             self.dataloader_pin_memory = False
         super().__post_init__()  # type: ignore[no-untyped-call]
         if self.n_gpu > 1:
-            # One process would train by DataParallel, slower than on a single GPU.
+            # Else the Trainer takes DataParallel: one process for all GPUs, with a batch for each.
             self._n_gpu = 1
         if self.global_batch_size is not None:
             self.gradient_accumulation_steps = self._accumulation(self.global_batch_size)

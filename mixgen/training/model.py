@@ -28,7 +28,7 @@ def build_model(config: MixConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
         torch.manual_seed(stream(config.seed, "model"))
         model: PreTrainedModel = GPT2LMHeadModel._from_config(
             GPT2Config(
-                vocab_size=-(-len(tokenizer) // 64) * 64,  # a multiple of 64 is faster on GPUs
+                vocab_size=-(-len(tokenizer) // 64) * 64,  # for GPUs' matrix units
                 n_positions=config.max_seq_len,
                 n_embd=width,
                 n_layer=config.depth,

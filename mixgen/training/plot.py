@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mixgen.training.callbacks import tokens_text
+
 
 def plot_losses(log_history: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draws the logged losses.
@@ -44,13 +46,7 @@ def plot_losses(log_history: Sequence[Mapping[str, Any]], path: Path) -> None:
         yscale="log",
         title="Loss by task",
     )
-    axes.xaxis.set_major_formatter(lambda tokens, _: _tokens(tokens))
+    axes.xaxis.set_major_formatter(lambda tokens, _: tokens_text(tokens))
     axes.grid(which="both", alpha=0.2)
     axes.legend()
     figure.savefig(path, dpi=150)
-
-
-def _tokens(number: float) -> str:
-    from mixgen.training.callbacks import tokens_text
-
-    return tokens_text(number)
