@@ -20,6 +20,7 @@ LEVELS = {
     "mixture": 3,
     "encoding": 4,
     "training": 5,
+    "flags": 6,
     "recipe": 6,
     "main": 7,
 }

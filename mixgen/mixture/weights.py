@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from mixgen.errors import RecipeError
 from mixgen.tasks.base import Task, task_class
@@ -26,12 +24,7 @@ class Mix:
     def __post_init__(self) -> None:
         """Rejects weights that no probability follows from."""
         for task, weight in zip(self.tasks, self.weights, strict=True):
-            if isinstance(weight, bool) or not isinstance(weight, int | float):
-                raise RecipeError(f"weight of {task.name} must be a number, got {weight!r}")
-            if not math.isfinite(weight) or weight < 0:
-                raise RecipeError(
-                    f"weight of {task.name} must be finite and not negative, got {weight!r}"
-                )
+            check_weight(task.name, weight)
         if not any(self.weights):
             names = ", ".join(task.name for task in self.tasks) or "none configured"
             raise RecipeError(f"all task weights are zero ({names}): at least one must be above 0")
@@ -56,25 +49,20 @@ class Mix:
         )
 
 
-def make_mix(
-    weights: Mapping[str, float], configs: Mapping[str, Mapping[str, Any]] | None = None
-) -> Mix:
-    """A mix from task names.
+def check_weight(name: str, weight: float) -> None:
+    """Makes sure that a task's weight is a finite number, not below 0.
 
     Args:
-        weights: The weight of each task, by name.
-        configs: Settings of tasks, by name: fields of the task's `Config`.
+        name: The task's name.
+        weight: What was given, of any type.
 
     Raises:
-        TaskError: A task is unknown, or a setting is out of its range.
-        RecipeError: A weight is no number, negative or not finite, or all are zero.
+        RecipeError: It is none.
     """
-    names = sorted(weights)
-    tasks = []
-    for name in names:
-        cls = task_class(name)
-        tasks.append(cls(cls.Config(**(configs or {}).get(name, {}))))
-    return Mix(tasks=tuple(tasks), weights=tuple(weights[name] for name in names))
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise RecipeError(f"weight of {name} must be a number, got {weight!r}")
+    if not math.isfinite(weight) or weight < 0:
+        raise RecipeError(f"weight of {name} must be finite and not negative, got {weight!r}")
 
 
 def configure_mix(**weights: float) -> Mix:
@@ -94,4 +82,8 @@ def configure_mix(**weights: float) -> Mix:
         >>> [round(probability, 3) for probability in mix.probabilities]
         [0.667, 0.333]
     """
-    return make_mix(weights)
+    names = sorted(weights)
+    return Mix(
+        tasks=tuple(task_class(name)() for name in names),
+        weights=tuple(weights[name] for name in names),
+    )
