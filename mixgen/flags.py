@@ -68,8 +68,9 @@ def make_parser(tasks: Mapping[str, type[Task]], *dataclass_types: Any) -> argpa
 
 def _flags_dataclass(cls: type[Task]) -> Any:
     """A dataclass of a task's flags: its weight and the fields of its `Config`."""
-    weight = dataclasses.field(default=0.0, metadata={"help": f"Weight of {cls.name}."})
-    fields: list[Any] = [(f"{cls.flag}_weight", float, weight)]
+    words = f"Weight of {cls.name}; 0.2:0,0.5:500 is 0.2 from the start and 0.5 from step 500."
+    weight = dataclasses.field(default="0", metadata={"help": words})
+    fields: list[Any] = [(f"{cls.flag}_weight", str, weight)]
     hints = typing.get_type_hints(cls.Config)
     for setting in dataclasses.fields(cls.Config):
         default: dict[str, Any] = {
@@ -122,7 +123,9 @@ def _flatten_section(
         if value is None:
             raise RecipeError(f"{source}: {key!r} in {section} has no value")
         if isinstance(value, dict):
-            raise RecipeError(f"{source}: {key!r} in {section} must be a value, not a mapping")
+            if section != WEIGHTS:
+                raise RecipeError(f"{source}: {key!r} in {section} must be a value, not a mapping")
+            value = ",".join(f"{weight}:{start}" for start, weight in value.items())
         yield from _flag(flags[key], value)
 
 

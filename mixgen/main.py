@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixgen.errors import MixgenError, RecipeError
+from mixgen.errors import MixgenError, OutputError, RecipeError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -75,14 +75,22 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
     from mixgen.encoding.rows import RowDataset
     from mixgen.encoding.shares import check_lengths, measure_shares
     from mixgen.training.callbacks import MixProgressCallback, StopCallback
-    from mixgen.training.run_dir import inspect_run_dir, prepare_run_dir
+    from mixgen.training.plot import plot_losses
+    from mixgen.training.run_dir import inspect_run_dir, lock_run_dir, prepare_run_dir
     from mixgen.training.trainer import MixTrainer
+    from mixgen.training.weights import WeightsCallback
 
     disable_progress_bar()  # a bar for each file that is saved
-    config, mix = recipe.config, recipe.mix
+    config, schedule = recipe.config, recipe.schedule
     output_dir = Path(config.output_dir or "")
     chief = config.process_index == 0
-    state = inspect_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
+    state = inspect_run_dir(
+        output_dir,
+        recipe.resolved,
+        overwrite=config.overwrite,
+        resume=config.resume,
+        resume_anyway=config.resume_anyway,
+    )
     if state.finished:
         if chief:
             print(f"{output_dir} holds this run, finished. To train it again, add --overwrite.")
@@ -91,15 +99,16 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
     with _refusing_clearly():
         model, tokenizer = _model_and_tokenizer(recipe, state.checkpoint)
     renderer = Renderer(tokenizer)
-    shares = measure_shares(mix, renderer, seed=config.seed)
+    shares = measure_shares(schedule, renderer, seed=config.seed)
     check_lengths(shares, config.max_seq_len)
     dataset = RowDataset(
-        mix,
+        schedule,
         renderer,
         num_rows=config.max_steps * config.rows_per_step,
         max_seq_len=config.max_seq_len,
         rows_per_block=config.rows_per_block,
         seed=config.seed,
+        rows_per_step=config.rows_per_step,
     )
     stop = StopCallback()
     with _refusing_clearly():
@@ -108,13 +117,20 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
             args=config,
             train_dataset=dataset,
             processing_class=tokenizer,
-            callbacks=[stop, MixProgressCallback(dataset.task_names)],
+            callbacks=[
+                stop,
+                MixProgressCallback(dataset.task_names),
+                WeightsCallback(schedule, config.max_task_share),
+            ],
         )
     if chief:  # only now, when nothing is left to be refused, is an earlier run replaced
+        lock = lock_run_dir(output_dir)
         prepare_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
         _print_start(recipe, model, dataset, shares)
-    if state.checkpoint and chief:
-        print(f"Going on from {state.checkpoint}.")
+        for reason in state.passed_over:
+            print(f"Passed over: {reason}.")
+        if state.checkpoint:
+            print(f"Going on from {state.checkpoint}.", flush=True)
     with stop.watching():
         trainer.train(resume_from_checkpoint=str(state.checkpoint) if state.checkpoint else None)
     if stop.stopped:
@@ -122,10 +138,16 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
             step = trainer.state.global_step
             print(f"Stopped at step {step}, which is saved. The same command goes on from there.")
         return
-    trainer.save_model()
-    trainer.save_state()
+    with _saving_clearly(output_dir):
+        trainer.save_model()
+        if chief:
+            plot_losses(trainer.state.log_history, output_dir / "loss_by_task.png")
+        trainer.save_state()
     if chief:
-        _finish(output_dir, trainer.state.log_history)
+        lock.release()
+        print(
+            f"Done. The model, its tokenizer, recipe.yaml and loss_by_task.png are in {output_dir}."
+        )
 
 
 @contextmanager
@@ -138,6 +160,20 @@ def _refusing_clearly() -> Iterator[None]:
     except (ValueError, ImportError, OSError, MemoryError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise RecipeError(f"these settings do not work together here: {reason[:500]}") from error
+
+
+@contextmanager
+def _saving_clearly(output_dir: Path) -> Iterator[None]:
+    """Turns a full disk and the like into one clear error."""
+    from mixgen.training.resumable import SAVE_ERRORS
+
+    try:
+        yield
+    except SAVE_ERRORS as error:
+        raise OutputError(
+            f"the trained model cannot be saved in {output_dir}: {' '.join(str(error).split())}; "
+            "its last checkpoint is there, and the same command goes on from it"
+        ) from error
 
 
 def _model_and_tokenizer(
@@ -161,7 +197,7 @@ def _model_and_tokenizer(
     if config.process_index == 0:
         made = [
             train_tokenizer(
-                recipe.mix.active,
+                recipe.schedule.active,
                 seed=config.seed,
                 vocab_size=config.vocab_size,
                 model_max_length=config.max_seq_len,
@@ -177,8 +213,8 @@ def _print_start(
     """What is about to be trained on what."""
     from mixgen.encoding.preview import render_example
 
-    config, mix, renderer = recipe.config, recipe.mix, rows.renderer
-    print(f"Generator mix: {mix}")
+    config, schedule, renderer = recipe.config, recipe.schedule, rows.renderer
+    print(f"Generator mix: {schedule}")
     print("Probabilities: " + ", ".join(f"{task.name}={task.probability:.4f}" for task in shares))
     lengths = (
         f"{task.name}={task.token_share:.4f} ({task.mean_tokens:.0f} each)" for task in shares
@@ -191,23 +227,16 @@ def _print_start(
     )
     print(
         f"Training: {config.max_steps:,} steps of {config.tokens_per_step:,} tokens "
-        f"({config.rows_per_step} rows of {config.max_seq_len}, {rows.fill:.0%} full), "
+        f"({config.rows_per_step} rows of {config.max_seq_len}, {rows.fill_at(0):.0%} full), "
         f"{config.world_size} process(es) on {config.device.type}, into {config.output_dir}"
     )
-    for task in mix.active:
+    for task in schedule.active:
         print(f"\nOne example of {task.name}; trained on «what stands between these marks»:")
         example = next(task.stream(split="train", seed=config.seed))
         text = render_example(example, renderer)
         shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."
         print("  " + shown.replace("\n", "\n  "))
     print(flush=True)
-
-
-def _finish(output_dir: Path, log_history: list[dict[str, float]]) -> None:
-    from mixgen.training.plot import plot_losses
-
-    plot_losses(log_history, output_dir / "loss_by_task.png")
-    print(f"Done. The model, its tokenizer, recipe.yaml and loss_by_task.png are in {output_dir}.")
 
 
 def _leave_process_group() -> None:

@@ -16,7 +16,7 @@ constants as a whole.
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,8 +34,10 @@ from mixgen.flags import (
     sections,
     task_files_on,
 )
+from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule
+from mixgen.mixture.schedule import Points, Schedule, read_points
 from mixgen.mixture.sources import interleaved
-from mixgen.mixture.weights import Mix, check_weight, configure_mix
+from mixgen.mixture.weights import Mix, configure_mix
 from mixgen.tasks.base import Task, load_task_file, registered_tasks
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 CONSTANTS: Final = "run_train.py"
 SECRET: Final = {"hub_token"}
 # What a resolved recipe leaves to the next run.
-MACHINE: Final = {"bf16", "overwrite", "output_dir"}
+MACHINE: Final = {"bf16", "overwrite", "output_dir", "resume", "resume_anyway"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,13 +57,13 @@ class Recipe:
 
     Attributes:
         name: The recipe file's name without its ending; `"run"` without a recipe.
-        mix: Tasks and weights.
+        schedule: Tasks and their weights at each step.
         config: Everything else.
         resolved: All of it as the content of a recipe file that makes this run again.
     """
 
     name: str
-    mix: Mix
+    schedule: Schedule
     config: MixConfig
     resolved: dict[str, Any]
 
@@ -146,7 +148,14 @@ def _mix_of_recipe(path: Path) -> Mix:
     known = sections(tasks)
     content = {key: value for key, value in content.items() if key in known}
     given = parse_flags(make_parser(tasks), list(flatten(content, str(path), known)), str(path))
-    return _make_mix(tasks, given, dict.fromkeys(given, str(path)))
+    made, points, _ = _make_tasks(tasks, given, dict.fromkeys(given, str(path)))
+    for task, weights in zip(made, points, strict=True):
+        if len(weights) > 1:
+            raise RecipeError(
+                f"{path}: the weight of {task.name} is a schedule, and a stream has no steps: "
+                f"give weights instead, such as {{{task.name!r}: {weights[0][1]}}}"
+            )
+    return Mix(tasks=tuple(made), weights=tuple(weights[0][1] for weights in points))
 
 
 def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = None) -> Recipe:
@@ -198,11 +207,11 @@ def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = No
         sources |= dict.fromkeys(found, source)
 
     name = path.stem if path else "run"
-    mix = _make_mix(tasks, given, sources)
+    made, points, source = _make_tasks(tasks, given, sources)
     config = _make_config({key: given[key] for key in given if key in keys}, sources, name)
-    return Recipe(
-        name=name, mix=mix, config=config, resolved=_resolve(mix, config, given, task_files)
-    )
+    schedule = _make_schedule(made, points, source, config)
+    resolved = _resolve(schedule, config, given, task_files)
+    return Recipe(name=name, schedule=schedule, config=config, resolved=resolved)
 
 
 def _list_of_files(content: Mapping[str, Any], path: Path | None) -> list[str]:
@@ -219,16 +228,20 @@ def _find_task_file(file: str, recipe: Path | None) -> Path:
     return Path(file).resolve()
 
 
-def _make_mix(
+def _make_tasks(
     tasks: Mapping[str, type[Task]], given: Mapping[str, Any], sources: Mapping[str, str]
-) -> Mix:
-    """The tasks that were given a weight, with their settings; errors name their source."""
+) -> tuple[list[Task], list[Points], str]:
+    """The tasks that were given a weight with their settings, their weights, and whence the last.
+
+    Errors name their source.
+    """
     known = sections(tasks)
     weights = {name: flag for name, flag in sorted(known[WEIGHTS].items()) if flag in given}
-    made = []
+    made: list[Task] = []
+    points: list[Points] = []
     for name, flag in weights.items():
         try:
-            check_weight(name, given[flag])
+            points.append(read_points(name, given[flag]))
         except RecipeError as error:
             raise RecipeError(f"{sources[flag]}: {error}") from None
         cls, flags = tasks[name], known[name]
@@ -239,11 +252,27 @@ def _make_mix(
             culprit = next((flags[key] for key in settings if key in str(error)), "")
             source = sources.get(culprit, "default settings")
             raise TaskError(f"{source}: {error or type(error).__name__}") from error
+    return made, points, sources[list(weights.values())[-1]] if weights else ""
+
+
+def _make_schedule(
+    made: Sequence[Task], points: Sequence[Points], source: str, config: MixConfig
+) -> Schedule:
+    settings: dict[str, Any] = {"tasks": tuple(made), "points": tuple(points)}
+    settings["num_steps"] = config.max_steps
     try:
-        return Mix(tasks=tuple(made), weights=tuple(given[flag] for flag in weights.values()))
-    except RecipeError as error:  # no weight is above 0
-        origin = [f"{sources[flag]}: " for flag in weights.values()]
-        raise RecipeError(f"{origin[-1] if origin else ''}{error}") from error
+        if isinstance(config.adaptive, dict):
+            adaptive = AdaptiveConfig(**config.adaptive)
+            ahead = math.ceil(config.rows_ahead / config.rows_per_step) + 1
+            if adaptive.every < ahead:
+                raise RecipeError(
+                    f"adaptive: every must be at least {ahead}, got {adaptive.every}: "
+                    "rows are made that many steps ahead"
+                )
+            return AdaptiveSchedule(**settings, config=adaptive)
+        return Schedule(**settings, linear=config.weight_interpolation == "linear")
+    except RecipeError as error:
+        raise RecipeError(f"{source}: {error}" if source else str(error)) from None
 
 
 def _make_config(given: dict[str, Any], sources: Mapping[str, str], name: str) -> MixConfig:
@@ -268,15 +297,16 @@ def _explain(error: Exception, given: Mapping[str, Any], sources: Mapping[str, s
 
 
 def _resolve(
-    mix: Mix, config: MixConfig, given: Mapping[str, Any], task_files: Sequence[Path]
+    schedule: Schedule, config: MixConfig, given: Mapping[str, Any], task_files: Sequence[Path]
 ) -> dict[str, Any]:
     """This run as a recipe: weights, task settings, mixgen's own keys and all that were given."""
     resolved: dict[str, Any] = {
         "weights": {
-            task.name: float(weight) for task, weight in zip(mix.tasks, mix.weights, strict=True)
+            task.name: points[0][1] if len(points) == 1 else dict(points)
+            for task, points in zip(schedule.tasks, schedule.points, strict=True)
         }
     }
-    for task in mix.tasks:
+    for task in schedule.tasks:
         if settings := dataclasses.asdict(task.config):
             resolved[task.name] = settings
     own = (key for key in type(config).__annotations__ if key not in MACHINE)
@@ -287,6 +317,15 @@ def _resolve(
             resolved[key] = getattr(value, "value", value)
     # Whatever sets it here, so that the run is the same on other processes.
     resolved["global_batch_size"] = config.rows_per_step
+    if config.adaptive is not None:
+        resolved["adaptive"] = config.adaptive  # all of its settings, not only those given
     resolved["task_files"] = [str(file) for file in task_files]
-    plain: dict[str, Any] = json.loads(json.dumps(resolved))  # tuples become lists
+    plain: dict[str, Any] = _plain(resolved)
     return plain
+
+
+def _plain(value: Any) -> Any:
+    """What YAML reads back as it was written: tuples become lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

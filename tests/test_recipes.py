@@ -29,7 +29,10 @@ def parse(*argv: object, constants: dict[str, float] | None = None):
 
 def weights_of(recipe) -> dict[str, float]:
     return {
-        task.name: weight for task, weight in zip(recipe.mix.tasks, recipe.mix.weights, strict=True)
+        task.name: weight
+        for task, weight in zip(
+            recipe.schedule.tasks, recipe.schedule.mix_at(0).weights, strict=True
+        )
     }
 
 
@@ -51,10 +54,10 @@ def test_every_recipe_loads_and_makes_a_batch(path):
     config = recipe.config
     assert recipe.name == path.stem
     assert config.output_dir == f"outputs/{path.stem}"
-    renderer = Renderer(train_tokenizer(recipe.mix.active, seed=1, examples_per_task=200))
-    check_lengths(measure_shares(recipe.mix, renderer, num_examples=200), config.max_seq_len)
+    renderer = Renderer(train_tokenizer(recipe.schedule.active, seed=1, examples_per_task=200))
+    check_lengths(measure_shares(recipe.schedule, renderer, num_examples=200), config.max_seq_len)
     rows = RowDataset(
-        recipe.mix,
+        recipe.schedule,
         renderer,
         num_rows=2,
         max_seq_len=config.max_seq_len,
@@ -78,7 +81,7 @@ def test_every_recipe_loads_and_makes_a_batch(path):
 def test_recipes_mix_what_their_names_say(name, weights):
     recipe = parse(ROOT / f"recipes/{name}.yaml")
     assert weights_of(recipe) == dict(zip(("calculator", "tictactoe"), weights, strict=True))
-    assert len(recipe.mix.active) == sum(weight > 0 for weight in weights)
+    assert len(recipe.schedule.active) == sum(weight > 0 for weight in weights)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +130,7 @@ def test_task_settings_come_from_recipe_and_flags(tmp_path):
     )
     calculator, tictactoe = parse(
         path, "--calc_max_digits=2", "--ttt_user_optimal_rate=1"
-    ).mix.tasks
+    ).schedule.tasks
     assert (calculator.config.max_depth, calculator.config.max_digits) == (2, 2)
     assert (calculator.config.functions, calculator.config.operators) == ([], ["-", "+"])
     assert (tictactoe.config.random_ties, tictactoe.config.user_optimal_rate) == (True, 1.0)
@@ -136,7 +139,7 @@ def test_task_settings_come_from_recipe_and_flags(tmp_path):
 def test_a_bare_double_dash_is_accepted():
     recipe = parse("--", "--depth=20", "--calc_weight=1.0", "--ttt_weight=0.0")
     assert recipe.config.depth == 20
-    assert [task.name for task in recipe.mix.active] == ["calculator"]
+    assert [task.name for task in recipe.schedule.active] == ["calculator"]
 
 
 def test_steps_on_the_command_line_replace_a_token_budget_in_the_recipe(tmp_path):
@@ -155,7 +158,9 @@ def test_resolved_recipe_makes_the_same_run_again(tmp_path):
     path.write_text(yaml.safe_dump(first.resolved))
     again = parse(path)
     assert weights_of(again) == weights_of(first)
-    assert [task.config for task in again.mix.tasks] == [task.config for task in first.mix.tasks]
+    assert [task.config for task in again.schedule.tasks] == [
+        task.config for task in first.schedule.tasks
+    ]
     assert again.resolved == first.resolved
     differing = {
         key
@@ -182,7 +187,7 @@ def test_task_files_add_tasks_with_flags_settings_and_weight(tmp_path):
     )
     recipe = parse(path, "--par_a_weight=0.2")
     assert weights_of(recipe) == {"calculator": 1.0, "parity_a": 0.2}
-    assert recipe.mix.tasks[1].config.largest == 9
+    assert recipe.schedule.tasks[1].config.largest == 9
     assert recipe.resolved["task_files"] == [str(tmp_path / "parity.py")]
 
 
@@ -258,7 +263,7 @@ def test_all_kinds_of_settings_become_flags(tmp_path):
     try:
         words = ["--task_files", tmp_path / "kinds.py", "--knd_weight=1", "--knd_kind=b"]
         recipe = parse(*words, "--knd_names", "x", "y", "--knd_limit=4")
-        config = recipe.mix.tasks[1].config
+        config = recipe.schedule.tasks[1].config
         assert (config.size, config.kind, config.limit, config.names) == (3, "b", 4, ["x", "y"])
         with pytest.raises(SystemExit, match="0"):
             parse(*words, "--help")

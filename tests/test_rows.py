@@ -45,8 +45,10 @@ def test_next_to_nothing_is_cropped_whatever_the_lengths(
     blocks = 960 // rows_per_block
     drawn = sum(
         len(example.input_ids)
-        for block in range(blocks)
-        for _, example in dataset._draw(block, dataset.fill)
+        for block in (dataset.block_of(index * rows_per_block) for index in range(blocks))
+        for _, example in dataset._draw(
+            block.mix, block.first_row, block.fill * rows_per_block * max_seq_len
+        )
     )
     assert drawn - real <= 2e-3 * drawn
     assert drawn > 0.5 * 960 * max_seq_len
@@ -152,7 +154,7 @@ def test_reading_rows_in_order_makes_each_block_once(mix, renderer, monkeypatch)
         RowDataset, "make_block", lambda self, block: made.append(block) or make(self, block)
     )
     list(rows_of(mix, renderer))
-    assert made == [0, 1, 2, 3]
+    assert [block.first_row for block in made] == [0, 16, 32, 48]
 
 
 @pytest.mark.parametrize("use_cache", [False, True])

@@ -6,6 +6,7 @@ import dataclasses
 
 from mixgen.encoding.renderer import Renderer
 from mixgen.errors import RecipeError
+from mixgen.mixture.schedule import Schedule
 from mixgen.mixture.weights import Mix
 
 
@@ -14,42 +15,44 @@ class TaskShare:
     """One active task's part of the mix; lengths are in tokens, of whole examples."""
 
     name: str
-    probability: float  # share of the examples
-    token_share: float  # share of the tokens
+    probability: float  # share of the examples, at the start of training
+    token_share: float  # share of the tokens, at the start of training
     mean_tokens: float
     max_tokens: int
 
 
 def measure_shares(
-    mix: Mix, renderer: Renderer, *, seed: int = 42, num_examples: int = 1_000
+    mix: Mix | Schedule, renderer: Renderer, *, seed: int = 42, num_examples: int = 1_000
 ) -> list[TaskShare]:
     """Measures the lengths of each active task's examples.
 
     Args:
-        mix: Tasks and weights.
+        mix: Tasks and weights, or a schedule of them.
         renderer: The encoder of examples.
         seed: The run's seed; the examples are those of the first training block.
         num_examples: How many examples of each task are encoded.
     """
+    schedule = mix if isinstance(mix, Schedule) else Schedule.constant(mix)
+    first = schedule.mix_at(0)
+    drawn = dict(zip(first.active, first.probabilities, strict=True))
+    probabilities = [drawn.get(task, 0.0) for task in schedule.active]
     means: list[float] = []
     longest: list[int] = []
-    for task in mix.active:
+    for task in schedule.active:
         examples = task.stream(split="train", seed=seed)
         lengths = [len(renderer.encode(next(examples)).input_ids) for _ in range(num_examples)]
         means.append(sum(lengths) / num_examples)
         longest.append(max(lengths))
-    tokens = [
-        probability * mean for probability, mean in zip(mix.probabilities, means, strict=True)
-    ]
+    tokens = [probability * mean for probability, mean in zip(probabilities, means, strict=True)]
     return [
         TaskShare(
             name=task.name,
-            probability=mix.probabilities[index],
+            probability=probabilities[index],
             token_share=tokens[index] / sum(tokens),
             mean_tokens=means[index],
             max_tokens=longest[index],
         )
-        for index, task in enumerate(mix.active)
+        for index, task in enumerate(schedule.active)
     ]
 
 

@@ -15,6 +15,8 @@ import torch.distributed as dist
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+ECHO_SECONDS = 1.0
+
 
 class MixProgressCallback(TrainerCallback):
     """One readable line a log, and under it a progress bar where there is a terminal."""
@@ -31,6 +33,8 @@ class MixProgressCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Starts the bar."""
+        # A checkpoint's own logging_steps and save_steps would hold, not those asked for now.
+        state.compute_steps(args, state.max_steps)
         self.started = time.monotonic()
         self.first_step = state.global_step
         self.first_tokens = state.num_input_tokens_seen
@@ -47,14 +51,10 @@ class MixProgressCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Moves the bar; logs with each checkpoint and at the end, so that no sum is lost."""
+        """Moves the bar; logs at the end of training too."""
         if self.bar is not None:
             self.bar.update(1)
-        if (
-            control.should_save
-            or control.should_training_stop
-            or state.global_step >= state.max_steps
-        ):
+        if state.global_step >= state.max_steps:
             control.should_log = True
 
     def on_log(
@@ -81,7 +81,7 @@ class MixProgressCallback(TrainerCallback):
             f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}  {tasks}  "
             f"lr {logs['learning_rate']:.1e}  {tokens_text(state.num_input_tokens_seen)} tokens, "
             f"{tokens_text((state.num_input_tokens_seen - self.first_tokens) / seconds)}/s, "
-            f"{clock_text(remaining)} left",
+            f"{logs['data_wait']:.0%} waiting for data, {clock_text(remaining)} left",
             file=sys.stdout,
         )
         sys.stdout.flush()
@@ -104,12 +104,17 @@ class MixProgressCallback(TrainerCallback):
 
 
 class StopCallback(TrainerCallback):
-    """After SIGTERM or Ctrl-C, saves and ends at the next step; a second one ends at once."""
+    """After SIGTERM or Ctrl-C, saves and ends at the next step; a second one ends at once.
+
+    A launcher passes on to its processes what the terminal has sent them already, so what comes
+    within `ECHO_SECONDS` of the first is still the first.
+    """
 
     def __init__(self) -> None:
         """Not asked to stop yet."""
-        self.asked = False
+        self.asked_at: float | None = None
         self.stopped = False
+        self._group: Any = None  # processes agree on their CPUs: asking GPUs would wait for them
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -124,23 +129,29 @@ class StopCallback(TrainerCallback):
                 signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        now = time.monotonic()
+        if self.asked_at is not None and now - self.asked_at > ECHO_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.asked = True
+        self.asked_at = self.asked_at or now
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Forms the group."""
+        if args.world_size > 1:
+            self._group = dist.new_group(backend="gloo")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """All processes stop at the same step, also when only one of them was asked."""
-        asked = self.asked
+        asked = torch.tensor(float(self.asked_at is not None))
         if args.world_size > 1:
-            flag = torch.tensor(float(asked), device=args.device)
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-            asked = bool(flag.item())
+            dist.all_reduce(asked, op=dist.ReduceOp.MAX, group=self._group)
         if asked and state.global_step < state.max_steps:
             self.stopped = True
-            control.should_log = control.should_save = control.should_training_stop = True
+            control.should_save = control.should_training_stop = True
 
 
 def tokens_text(number: float) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
-from typing import Final
+from typing import Any, Final, Literal
 
 import torch
 from transformers import TrainingArguments
 
 from mixgen.errors import RecipeError
+from mixgen.mixture.adaptive import AdaptiveConfig
 
 RANGES: Final = {
     "depth": (1, 1_000),
@@ -31,12 +33,12 @@ RANGES: Final = {
     "max_grad_norm": (0, math.inf),
     "logging_steps": (0, math.inf),
     "save_steps": (0, math.inf),
+    "max_task_share": (0, 1),
 }
 # What `TrainingArguments` knows and mixgen would ignore or get wrong, and what to do instead.
 UNSUPPORTED: Final = {
     "num_train_epochs": "the data has no end; set train_tokens or max_steps",
     "resume_from_checkpoint": "the same command goes on by itself from the output_dir's run",
-    "ignore_data_skip": "skipping costs nothing, and without it rows would repeat",
     "save_only_model": "such checkpoints cannot be gone on from",
     "data_seed": "set seed",
     "label_smoothing_factor": "the loss is the plain cross entropy",
@@ -116,6 +118,32 @@ class MixConfig(TrainingArguments):
     task_files: list[str] = dataclasses.field(
         default_factory=list, metadata={"help": "Python files with tasks of your own."}
     )
+    weight_interpolation: Literal["step", "linear"] = dataclasses.field(
+        default="step",
+        metadata={"help": "Between two weights of a schedule: keep the first, or go straight."},
+    )
+    adaptive: dict[str, Any] | str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Let weights follow from the losses of the tasks: true, or a mapping of every "
+            "(steps), rate and smoothing."
+        },
+    )
+    max_task_share: float = dataclasses.field(
+        default=0.9,
+        metadata={"help": "Warn when a task has more than this share of the tokens or the loss."},
+    )
+    resume: bool | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Go on with the run in output_dir: by default if there is one; true: fail if "
+            "there is none; false: fail if there is one."
+        },
+    )
+    resume_anyway: bool = dataclasses.field(
+        default=False,
+        metadata={"help": "Go on with the run in output_dir although its recipe differs."},
+    )
     overwrite: bool = dataclasses.field(
         default=False,
         metadata={"help": "Replace the run that output_dir holds; its files are deleted."},
@@ -142,6 +170,15 @@ class MixConfig(TrainingArguments):
     )
     save_total_limit: int | None = dataclasses.field(
         default=2, metadata={"help": "Checkpoints to keep."}
+    )
+    # It would ask the GPU after every batch whether the loss is finite, and train on regardless.
+    logging_nan_inf_filter: bool = dataclasses.field(
+        default=False, metadata={"help": "Leave losses that are not finite out of Trainer's mean."}
+    )
+    # The rows of a resumed run start where they should: there is nothing to skip.
+    ignore_data_skip: bool = dataclasses.field(
+        default=True,
+        metadata={"help": "Must stay on: a resumed run's rows begin where it stopped."},
     )
     # Rows come in an order of their own, and the collator needs every column of theirs.
     train_sampling_strategy: str = dataclasses.field(
@@ -172,6 +209,11 @@ class MixConfig(TrainingArguments):
             raise RecipeError(
                 "train_sampling_strategy must be sequential and remove_unused_columns off"
             )
+        if not self.ignore_data_skip:
+            raise RecipeError("ignore_data_skip must stay on: rows begin where a run stopped")
+        if self.overwrite and (self.resume or self.resume_anyway):
+            raise RecipeError("overwrite replaces a run, and resume goes on with it: give one")
+        self.adaptive = _read_adaptive(self.adaptive)
         if self.train_tokens is not None and self.max_steps > 0:
             raise RecipeError(
                 "train_tokens and max_steps both set the length of training: give one"
@@ -207,6 +249,12 @@ class MixConfig(TrainingArguments):
         """Tokens of rows in an optimizer step, over all processes."""
         return self.rows_per_step * self.max_seq_len
 
+    @property
+    def rows_ahead(self) -> int:
+        """Most rows, over all processes, that are made before training needs them."""
+        batches = 1 + self.dataloader_num_workers * (self.dataloader_prefetch_factor or 2)
+        return int(batches * self.per_device_train_batch_size * self.world_size)
+
     def _accumulation(self, global_batch_size: int) -> int:
         rows = self.per_device_train_batch_size * self.world_size
         if global_batch_size % rows:
@@ -218,6 +266,20 @@ class MixConfig(TrainingArguments):
                 f"{self.per_device_train_batch_size} take at once: nearest: {nearest}"
             )
         return global_batch_size // int(rows)
+
+
+def _read_adaptive(given: Any) -> dict[str, Any] | None:
+    """The settings of adaptive weights, all of them; None if weights do not adapt."""
+    if isinstance(given, str):
+        try:
+            given = json.loads(given.lower() if given in ("True", "False") else given)
+        except ValueError:
+            raise RecipeError(f"adaptive must be true or a mapping, got {given!r}") from None
+    if given is None or given is False:
+        return None
+    if given is not True and not isinstance(given, dict):
+        raise RecipeError(f"adaptive must be true or a mapping, got {given!r}")
+    return dataclasses.asdict(AdaptiveConfig.read({} if given is True else given))
 
 
 def check_devices(*, use_cpu: bool) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import yaml
+from filelock import FileLock, Timeout
 
 from mixgen.errors import OutputError
+from mixgen.training.checkpoint import (
+    CHECKPOINT,
+    RECIPE_FILE,
+    STAGING,
+    newest_checkpoint,
+    read_recipe_file,
+)
 
-RECIPE_FILE: Final = "recipe.yaml"
+FINISHED_FILE: Final = "trainer_state.json"  # written last
+LOCK_FILE: Final = ".lock"
+LOCK_SECONDS: Final = 10.0  # a killed run's DataLoader workers outlive it by some seconds
 # What every resolved recipe has: a file without it is not ours.
 RECIPE_KEYS: Final = {"weights", "max_seq_len", "rows_per_block", "global_batch_size"}
 # What a run writes into its directory, and `overwrite` may delete.
@@ -24,14 +32,16 @@ RUN_FILES: Final = (
     "loss_by_task.png",
     "model*.safetensors*",
     "tokenizer*.json",
-    "trainer_state.json",
+    FINISHED_FILE,
     RECIPE_FILE,
 )
-CHECKPOINT: Final = re.compile(r"checkpoint-(\d+)")
 # What does not change the result of a run: two recipes that differ only here are the same run.
 IRRELEVANT: Final = {
     "output_dir",
     "overwrite",
+    "resume",
+    "resume_anyway",
+    "max_task_share",
     "report_to",
     "run_name",
     "project",
@@ -61,50 +71,98 @@ class RunState(NamedTuple):
 
     checkpoint: Path | None  # to go on from
     finished: bool
+    passed_over: list[str]  # why newer checkpoints are no use
 
 
-def inspect_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> RunState:
+def inspect_run_dir(
+    output_dir: Path,
+    recipe: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    resume: bool | None = None,
+    resume_anyway: bool = False,
+) -> RunState:
     """Looks for an earlier start of this run; changes nothing.
 
     Args:
         output_dir: Where the run saves.
         recipe: The resolved recipe of this run.
         overwrite: Whether another run that is there may be replaced.
+        resume: True if there must be a run to go on with, False if there must be none.
+        resume_anyway: Whether to go on with a run whose recipe differs.
 
     Raises:
         OutputError: The directory holds another run or something else, or cannot be a directory.
     """
-    fresh = RunState(checkpoint=None, finished=False)
+    fresh = RunState(checkpoint=None, finished=False, passed_over=[])
     try:
         if output_dir.exists() and not output_dir.is_dir():
             raise OutputError(f"output_dir {output_dir} is a file, not a directory")
-        if not output_dir.exists() or not any(output_dir.iterdir()):
-            return fresh
-        checkpoints = _complete_checkpoints(output_dir)
+        empty = not output_dir.exists() or all(
+            path.name == LOCK_FILE for path in output_dir.iterdir()
+        )
+        checkpoint, passed_over = (None, []) if empty else newest_checkpoint(output_dir)
     except (OSError, ValueError) as error:
         if isinstance(error, OutputError):
             raise
         raise OutputError(f"output_dir {output_dir} cannot be used: {error}") from error
-    found = _read_recipe(output_dir)
-    if found is None:
+    found = None if empty else _run_recipe(output_dir)
+    if not empty and found is None:
         raise OutputError(
             f"output_dir {output_dir} is not empty and holds no mixgen run: "
             "give another --output_dir"
         )
-    finished = (output_dir / "trainer_state.json").is_file()
-    if overwrite or not (finished or checkpoints):
-        return fresh
-    differing = [
-        f"{key} {found.get(key, 'unset')} -> {recipe.get(key, 'unset')}"
-        for key in sorted({*found, *recipe} - IRRELEVANT)
-        if found.get(key) != recipe.get(key)
-    ]
-    if differing:
+    finished = not empty and (output_dir / FINISHED_FILE).is_file()
+    started = bool(finished or checkpoint)
+    if resume and not started:
+        why = f" ({'; '.join(passed_over)})" if passed_over else ""
+        raise OutputError(f"output_dir {output_dir} holds no run to go on with{why}")
+    if overwrite or not started:
+        return fresh._replace(passed_over=[] if overwrite else passed_over)
+    if resume is False:
         raise OutputError(
-            f"output_dir {output_dir} holds another run ({', '.join(differing)}): "
+            f"output_dir {output_dir} holds a run already: "
             "give another --output_dir, or --overwrite to replace it"
         )
-    return RunState(checkpoint=checkpoints[-1] if checkpoints else None, finished=finished)
+    if checkpoint and not finished and checkpoint.recipe:
+        found = checkpoint.recipe
+    differing = differing_keys(found or {}, recipe)
+    if differing and not resume_anyway:
+        raise OutputError(
+            f"output_dir {output_dir} holds another run ({', '.join(differing)}): give another "
+            "--output_dir, --overwrite to replace it, or --resume_anyway to go on with it"
+        )
+    return RunState(
+        checkpoint=checkpoint.path if checkpoint else None,
+        finished=finished and not differing,
+        passed_over=passed_over,
+    )
+
+
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What makes two resolved recipes different runs, as `depth 4 -> 5`."""
+    return [
+        f"{key} {one.get(key, 'unset')} -> {other.get(key, 'unset')}"
+        for key in sorted({*one, *other} - IRRELEVANT)
+        if one.get(key) != other.get(key)
+    ]
+
+
+def lock_run_dir(output_dir: Path) -> FileLock:
+    """Makes the directory, and keeps other runs out of it until this process ends.
+
+    Raises:
+        OutputError: The directory cannot be written, or another run is training in it.
+    """
+    lock = FileLock(output_dir / LOCK_FILE)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise OutputError(f"another run is training in output_dir {output_dir}") from None
+    except OSError as error:
+        raise OutputError(f"output_dir {output_dir} cannot be written: {error.strerror}") from error
+    return lock
 
 
 def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -116,7 +174,9 @@ def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
         OutputError: The directory cannot be written.
     """
     try:
-        if overwrite and _read_recipe(output_dir) is not None:
+        shutil.rmtree(output_dir / STAGING, ignore_errors=True)  # what a kill broke off
+        (output_dir / FINISHED_FILE).unlink(missing_ok=True)
+        if overwrite and _run_recipe(output_dir) is not None:
             for pattern in RUN_FILES:
                 for path in output_dir.glob(pattern):
                     path.unlink()
@@ -131,25 +191,7 @@ def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
         raise OutputError(f"output_dir {output_dir} cannot be written: {error.strerror}") from error
 
 
-def _complete_checkpoints(output_dir: Path) -> list[Path]:
-    """The checkpoints that a run can go on from, oldest first; broken ones are passed over."""
-    found: dict[int, Path] = {}
-    for path in output_dir.iterdir():
-        step = CHECKPOINT.fullmatch(path.name)
-        if not step or not any(path.glob("optimizer*")) or not (path / "scheduler.pt").is_file():
-            continue
-        try:
-            json.loads((path / "trainer_state.json").read_text())["global_step"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        found[int(step[1])] = path
-    return [found[step] for step in sorted(found)]
-
-
-def _read_recipe(output_dir: Path) -> dict[str, Any] | None:
+def _run_recipe(output_dir: Path) -> dict[str, Any] | None:
     """The recipe of the run in a directory, or None if there is no mixgen run."""
-    try:
-        found = yaml.safe_load((output_dir / RECIPE_FILE).read_text())
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    return found if isinstance(found, dict) and found.keys() >= RECIPE_KEYS else None
+    found = read_recipe_file(output_dir / RECIPE_FILE)
+    return found if found is not None and found.keys() >= RECIPE_KEYS else None

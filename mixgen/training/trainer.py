@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,14 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
-    Trainer,
     TrainerCallback,
 )
-from transformers.trainer import TRAINING_ARGS_NAME
 
 from mixgen.encoding.packing import Row
 from mixgen.encoding.renderer import IGNORED
 from mixgen.encoding.rows import RowDataset
 from mixgen.training.config import MixConfig
+from mixgen.training.resumable import ResumableTrainer
 
 # B rows, T tokens, V vocabulary, K tasks
 
@@ -37,18 +37,23 @@ def collate(rows: list[Row]) -> dict[str, torch.Tensor]:
     }
 
 
-def _is_no_padding_warning(record: logging.LogRecord) -> bool:
-    """False for the advice to pass an `attention_mask`: in rows, positions keep padding apart."""
-    return "since your input_ids may be padded" not in record.getMessage()
+# Advice to pass an `attention_mask`: in rows, positions keep padding apart. And a warning that a
+# resumed run saves at other steps or in other batches: it may.
+_UNFOUNDED = ("since your input_ids may be padded", "do not match the ones in the `trainer_state")
 
 
-class MixTrainer(Trainer):
+def _is_founded(record: logging.LogRecord) -> bool:
+    return not any(words in record.getMessage() for words in _UNFOUNDED)
+
+
+class MixTrainer(ResumableTrainer):
     """Trains on rows of a mix, and logs what each task has to do with it.
 
     Beside the Trainer's own entries, each log has `loss/<task>`, `tokens/<task>` (tokens that carry
     loss) and `examples/<task>` for the steps since the last log, summed over processes and
     accumulation steps. `loss` is the mean over those tokens: the mean of the task losses weighted
-    by the task tokens. `num_input_tokens_seen` counts all tokens but padding.
+    by the task tokens. `num_input_tokens_seen` counts all tokens but padding. `data_wait` is the
+    share of the time since the last log that this process spent waiting for rows.
 
     Args:
         model: Any causal language model that takes `position_ids`.
@@ -77,7 +82,8 @@ class MixTrainer(Trainer):
         # Theirs print raw dictionaries; mixgen's own is among `callbacks`.
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
-        logging.getLogger("transformers.modeling_utils").addFilter(_is_no_padding_warning)
+        for name in ("modeling_utils", "trainer_utils"):
+            logging.getLogger(f"transformers.{name}").addFilter(_is_founded)
         # `compute_loss` divides by `num_items_in_batch` itself, and turns the cache off for each
         # call; the saved model keeps it on for generation.
         self.model_accepts_loss_kwargs = True
@@ -86,6 +92,21 @@ class MixTrainer(Trainer):
         # float64 counts tokens exactly and adds losses up without drift; MPS has no such type
         dtype = torch.float32 if self.args.device.type == "mps" else torch.float64
         self._sums_K4 = torch.zeros(len(self.task_names), 4, dtype=dtype, device=self.args.device)
+        self._waited = 0.0  # seconds since the last log
+        self._logged_at = time.perf_counter()
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any) -> Any:
+        """See `Trainer.get_batch_samples`; counts the time that the rows take to come."""
+        return super().get_batch_samples(self._timed(epoch_iterator), *args)
+
+    def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            self._waited += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
 
     def compute_loss(
         self,
@@ -153,21 +174,21 @@ class MixTrainer(Trainer):
                 logs[f"examples/{name}"] = int(task[EXAMPLES])
             self.state.num_input_tokens_seen += int(sum(task[TOKENS] for task in sums))
             logs["num_input_tokens_seen"] = self.state.num_input_tokens_seen
+            now = time.perf_counter()
+            logs["data_wait"] = self._waited / max(now - self._logged_at, 1e-9)
+            self._logged_at, self._waited = now, 0.0
+        # The Trainer counts from where this process began, and there is but one epoch.
+        self.state.epoch = self.state.global_step / max(self.state.max_steps, 1)
         super().log(logs, start_time)
 
-    def _save(
-        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
-    ) -> None:
-        """Saves without `training_args.bin`: a pickle, which would hold the Hub token;
-        `recipe.yaml` says it all.
-        """
-        super()._save(output_dir, state_dict)
-        (Path(output_dir or str(self.args.output_dir)) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+    def running_state(self) -> dict[str, Any]:
+        """The sums since the last log, of all processes."""
+        sums = self.accelerator.reduce(self._sums_K4, reduction="sum").tolist()
+        return {"sums": dict(zip(self.task_names, sums, strict=True))}
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """Warns of keys that a checkpoint lacks, but for tied ones, which are saved once."""
-        tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
-        if set(load_result.missing_keys) - tied or load_result.unexpected_keys:
-            super()._issue_warnings_after_load(load_result)
-        else:
-            self.model.tie_weights()  # type: ignore[union-attr, operator]
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Goes on adding to the sums of a checkpoint, which one process takes for all."""
+        if self.args.process_index == 0:
+            for index, name in enumerate(self.task_names):
+                sums = state["sums"].get(name, [0.0] * 4)
+                self._sums_K4[index] = self._sums_K4.new_tensor(sums)

@@ -1,0 +1,190 @@
+"""ResumableTrainer: a `Trainer` whose checkpoints are whole, and say where the rows go on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer_utils import rotate_checkpoints
+
+from mixgen.encoding.rows import RowDataset
+from mixgen.errors import OutputError
+from mixgen.mixture.adaptive import AdaptiveSchedule
+from mixgen.training.checkpoint import (
+    RECIPE_FILE,
+    STAGING,
+    library_versions,
+    newest_checkpoint,
+    publish,
+    read_checkpoint,
+    seal,
+)
+from mixgen.training.config import MixConfig
+
+# What a full disk or a directory that is gone is raised as: by Python, torch.save and safetensors.
+SAVE_ERRORS: Final = (OSError, RuntimeError, SafetensorError)
+
+
+class ResumableTrainer(Trainer):
+    """Saves checkpoints whole or not at all, and goes on from them on any number of processes.
+
+    `mixgen_state.json` in a checkpoint holds what the Trainer does not save: `step`, `next_row`,
+    `seed`, `max_seq_len`, `rows_per_block`, `global_batch_size`, `weights`, the `decisions` of
+    adaptive ones, the `fingerprint` of the rows, the `versions` of libraries, and what
+    `running_state` gives.
+    """
+
+    args: MixConfig
+    train_dataset: RowDataset
+    _staging: Path | None = None  # while a checkpoint is written
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.train_dataset.rows_per_step = self.args.rows_per_step
+
+    def running_state(self) -> dict[str, Any]:
+        """What a subclass saves too; every process calls it."""
+        return {}
+
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Takes up what `running_state` gave."""
+
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Trains, from a checkpoint on if there is one (see `Trainer.train`).
+
+        Raises:
+            OutputError: The checkpoint is not complete, or its rows were other rows.
+        """
+        if resume_from_checkpoint is True:
+            found, _ = newest_checkpoint(Path(str(self.args.output_dir)))
+            resume_from_checkpoint = str(found.path) if found else None
+        if resume_from_checkpoint:
+            self._go_on_from(Path(str(resume_from_checkpoint)))
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _go_on_from(self, path: Path) -> None:
+        """Takes up the rows, the decisions and the sums of a checkpoint."""
+        state, rows = read_checkpoint(path).state, self.train_dataset
+        if state["fingerprint"] != rows.fingerprint and not self.args.resume_anyway:
+            now = library_versions()
+            changed = [
+                f"{name} {old} -> {now.get(name)}"
+                for name, old in state["versions"].items()
+                if old != now.get(name)
+            ]
+            reason = ", ".join(changed) or "a task's code or settings"
+            raise OutputError(
+                f"{path} was trained on other rows than this recipe gives now (changed: {reason}): "
+                "undo that, or --resume_anyway"
+            )
+        rows.start_at(row=state["next_row"], step=state["step"])
+        if isinstance(rows.schedule, AdaptiveSchedule):
+            rows.schedule.take_up(state["decisions"], state["step"])
+        self.take_up(state)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging or self.args.output_dir)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Saves a checkpoint whole or not at all (see `checkpoint`).
+
+        Raises:
+            OutputError: It cannot be written; the one before is as it was.
+        """
+        output_dir, step = Path(str(self.args.output_dir)), self.state.global_step
+        name = f"checkpoint-{step}"
+        staged = output_dir / STAGING / name
+        state = self._state()
+        error: Exception | None = None
+        self._staging = staged.parent
+        try:
+            super()._save_checkpoint(model, trial)
+        except SAVE_ERRORS as caught:
+            if self.is_fsdp_enabled:  # the others are in the middle of a collective of their own
+                raise self._cannot_save(step, caught) from caught
+            error = caught
+        finally:
+            self._staging = None
+        self._agree_on(step, error)  # all have written
+        try:
+            if self.args.should_save:
+                recipe = output_dir / RECIPE_FILE
+                if recipe.is_file():
+                    shutil.copy(recipe, staged)
+                seal(staged, state)
+                publish(staged, output_dir / name)
+        except SAVE_ERRORS as caught:
+            error = caught
+        self._agree_on(step, error)
+        if self.args.should_save:
+            rotate_checkpoints(str(output_dir), self.args.save_total_limit)
+        if self.args.push_to_hub:
+            super()._push_from_checkpoint(str(output_dir / name))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing: the Trainer calls it when the checkpoint is not yet in its place."""
+
+    def _agree_on(self, step: int, error: Exception | None) -> None:
+        """Fails on all processes if saving failed on one."""
+        failed = torch.tensor(float(error is not None), device=self.args.device)
+        if self.accelerator.reduce(failed, reduction="sum").item():
+            raise self._cannot_save(step, error) from error
+
+    def _cannot_save(self, step: int, error: Exception | None) -> OutputError:
+        output_dir = Path(str(self.args.output_dir))
+        if self.args.should_save:
+            shutil.rmtree(output_dir / STAGING, ignore_errors=True)
+        reason = " ".join(str(error or "another process could not write").split())
+        return OutputError(
+            f"step {step} cannot be saved in {output_dir}: {reason[:300]}; earlier checkpoints are "
+            "as they were, and the same command goes on from the last"
+        )
+
+    def _state(self) -> dict[str, Any]:
+        """What the Trainer does not save: where the data goes on, and how it came to be."""
+        rows, schedule = self.train_dataset, self.train_dataset.schedule
+        return {
+            "step": self.state.global_step,
+            "next_row": rows.row_of(self.state.global_step),
+            "seed": rows.seed,
+            "max_seq_len": rows.max_seq_len,
+            "rows_per_block": rows.rows_per_block,
+            "global_batch_size": self.args.rows_per_step,
+            "weights": str(schedule),
+            "decisions": schedule.decisions if isinstance(schedule, AdaptiveSchedule) else [],
+            "fingerprint": rows.fingerprint,
+            "versions": library_versions(),
+            **self.running_state(),
+        }
+
+    def save_state(self) -> None:
+        """Writes `trainer_state.json`, whole or not at all: with it the run is finished."""
+        if self.args.should_save:
+            path = Path(str(self.args.output_dir)) / TRAINER_STATE_NAME
+            written = path.with_name(f".{path.name}")
+            self.state.save_to_json(str(written))
+            written.replace(path)
+
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
+        """Saves without `training_args.bin`: a pickle, which would hold the Hub token;
+        `recipe.yaml` says it all.
+        """
+        super()._save(output_dir, state_dict)
+        (Path(output_dir or str(self.args.output_dir)) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Warns of keys that a checkpoint lacks, but for tied ones, which are saved once."""
+        tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
+        if set(load_result.missing_keys) - tied or load_result.unexpected_keys:
+            super()._issue_warnings_after_load(load_result)
+        else:
+            self.model.tie_weights()  # type: ignore[union-attr, operator]
