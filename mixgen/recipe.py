@@ -311,14 +311,13 @@ def _resolve(
             resolved[task.name] = settings
     own = (key for key in type(config).__annotations__ if key not in MACHINE)
     fields = {field.name for field in dataclasses.fields(config)} - SECRET
+    given = {**given, "adaptive": config.adaptive}  # all of its settings
     for key in dict.fromkeys([*own, *given]):
         value = given.get(key, getattr(config, key, None))
         if key in fields and value is not None:
             resolved[key] = getattr(value, "value", value)
     # Whatever sets it here, so that the run is the same on other processes.
     resolved["global_batch_size"] = config.rows_per_step
-    if config.adaptive is not None:
-        resolved["adaptive"] = config.adaptive  # all of its settings, not only those given
     resolved["task_files"] = [str(file) for file in task_files]
     plain: dict[str, Any] = _plain(resolved)
     return plain

@@ -6,13 +6,11 @@ import math
 
 import pytest
 import torch
-import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from mixgen import MixConfig, MixTrainer, OutputError, RecipeError
+from mixgen import MixConfig, MixTrainer, RecipeError
 from mixgen.encoding.rows import RowDataset
 from mixgen.training.model import build_model, load_pretrained
-from mixgen.training.run_dir import inspect_run_dir, prepare_run_dir
 from mixgen.training.trainer import collate
 
 SMALL = {
@@ -197,29 +195,6 @@ def test_no_pickle_and_no_token_is_saved(mix, renderer, tmp_path):
     assert not any(b"hf_secret" in path.read_bytes() for path in files)
 
 
-def test_a_resumed_run_ends_as_the_uninterrupted_one(mix, renderer, tmp_path):
-    settings = {
-        "max_steps": 6,
-        "logging_steps": 2,
-        "save_steps": 4,
-        "per_device_train_batch_size": 2,
-    }
-    whole = trainer_of(mix, renderer, tmp_path / "a", **settings)
-    whole.train()
-    resumed = trainer_of(mix, renderer, tmp_path / "b", **settings)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-4"))
-    assert resumed.state.global_step == 6
-    for one, other in zip(logged(whole), logged(resumed), strict=True):
-        for key in (
-            "loss",
-            "loss/tictactoe",
-            "tokens/calculator",
-            "num_input_tokens_seen",
-            "grad_norm",
-        ):
-            assert one[key] == pytest.approx(other[key], rel=1e-6)
-
-
 # --- the model ---
 
 
@@ -343,81 +318,3 @@ def test_a_token_budget_sets_the_number_of_steps(tmp_path):
 def test_contradicting_settings_are_refused(settings, message, tmp_path):
     with pytest.raises(RecipeError, match=message):
         MixConfig(output_dir=str(tmp_path), use_cpu=True, **settings)
-
-
-# --- the output directory ---
-
-
-RECIPE = {
-    "weights": {"calculator": 1.0},
-    "depth": 4,
-    "max_seq_len": 256,
-    "rows_per_block": 16,
-    "global_batch_size": 8,
-    "save_steps": 10,
-}
-
-
-def add_checkpoint(
-    run, name, *, files=("optimizer.pt", "scheduler.pt"), state='{"global_step": 1}'
-):
-    (run / name).mkdir()
-    for file in files:
-        (run / name / file).write_text("")
-    (run / name / "trainer_state.json").write_text(state)
-
-
-def test_an_output_directory_tells_this_run_from_another(tmp_path):
-    run = tmp_path / "run"
-    assert inspect_run_dir(run, RECIPE, overwrite=False) == (None, False)
-    prepare_run_dir(run, RECIPE, overwrite=False)
-    assert yaml.safe_load((run / "recipe.yaml").read_text()) == RECIPE
-    # Nothing is saved yet, so nothing can be lost.
-    assert inspect_run_dir(run, RECIPE | {"depth": 5}, overwrite=False) == (None, False)
-    add_checkpoint(run, "checkpoint-5")
-    assert inspect_run_dir(run, RECIPE | {"save_steps": 20}, overwrite=False)[0]
-    with pytest.raises(OutputError, match="holds another run \\(depth 4 -> 5\\)"):
-        inspect_run_dir(run, RECIPE | {"depth": 5}, overwrite=False)
-    (run / "trainer_state.json").write_text("{}")
-    assert inspect_run_dir(run, RECIPE, overwrite=False).finished
-    assert inspect_run_dir(run, RECIPE | {"depth": 5}, overwrite=True) == (None, False)
-
-
-def test_the_newest_complete_checkpoint_is_gone_on_from(tmp_path):
-    prepare_run_dir(tmp_path, RECIPE, overwrite=False)
-    for name in ("checkpoint-5", "checkpoint-40", "checkpoint-7", "checkpoint-best"):
-        add_checkpoint(tmp_path, name)
-    add_checkpoint(tmp_path, "checkpoint-90", files=["scheduler.pt"])  # no optimizer
-    add_checkpoint(tmp_path, "checkpoint-91", files=["optimizer.pt"])  # no schedule
-    add_checkpoint(tmp_path, "checkpoint-92", state='{"global')  # broken off
-    found = inspect_run_dir(tmp_path, RECIPE, overwrite=False)
-    assert found == (tmp_path / "checkpoint-40", False)
-
-
-def test_overwrite_deletes_what_a_run_writes_and_nothing_else(tmp_path):
-    prepare_run_dir(tmp_path, RECIPE, overwrite=False)
-    add_checkpoint(tmp_path, "checkpoint-5")
-    for name in ("model.safetensors", "config.json", "tokenizer.json", "trainer_state.json"):
-        (tmp_path / name).write_text("")
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "checkpoint-best").mkdir()
-    prepare_run_dir(tmp_path, RECIPE | {"depth": 5}, overwrite=True)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"recipe.yaml", "notes.txt", "checkpoint-best"}
-
-
-def test_a_recipe_of_another_kind_is_no_run(tmp_path):
-    (tmp_path / "recipe.yaml").write_text("cake: flour")
-    for overwrite in (False, True):
-        with pytest.raises(OutputError, match="holds no mixgen run"):
-            inspect_run_dir(tmp_path, RECIPE, overwrite=overwrite)
-    prepare_run_dir(tmp_path / "sub", RECIPE, overwrite=True)
-
-
-def test_a_directory_with_other_peoples_files_is_never_touched(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    for overwrite in (False, True):
-        with pytest.raises(OutputError, match="holds no mixgen run"):
-            inspect_run_dir(tmp_path, {}, overwrite=overwrite)
-    with pytest.raises(OutputError, match="is a file"):
-        inspect_run_dir(tmp_path / "thesis.tex", {}, overwrite=False)

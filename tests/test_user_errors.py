@@ -48,7 +48,11 @@ MISTAKES: dict[str, tuple[str | None, str, list[str]]] = {
     "a negative weight in a recipe": ("weights: {tictactoe: -0.5}", "", ["recipe.yaml", "-0.5"]),
     "a weight that is NaN": ("weights: {calculator: .nan}", "", ["recipe.yaml", "finite", "nan"]),
     "a weight that is infinite": (None, "--calc_weight=inf", ["command line", "finite", "inf"]),
-    "a weight that is no number": (None, "--calc_weight=lots", ["weight of calculator must be a number, got 'lots'"]),
+    "a weight that is no number": (
+        None,
+        "--calc_weight=lots",
+        ["weight of calculator must be a number, got 'lots'"],
+    ),
     "all weights zero": (
         None,
         "--calc_weight=0 --ttt_weight=0",
