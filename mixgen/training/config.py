@@ -256,14 +256,19 @@ class MixConfig(TrainingArguments):
         return int(batches * self.per_device_train_batch_size * self.world_size)
 
     def _accumulation(self, global_batch_size: int) -> int:
-        rows = self.per_device_train_batch_size * self.world_size
+        batch, world = self.per_device_train_batch_size, self.world_size
+        rows = batch * world
         if global_batch_size % rows:
             below = global_batch_size // rows * rows
             nearest = f"{below} or {below + rows}" if below else f"{rows}"
+            if global_batch_size % world == 0:
+                share = global_batch_size // world
+                fits = max(size for size in range(1, batch + 1) if share % size == 0)
+                nearest += f"; or per_device_train_batch_size {fits}"
             raise RecipeError(
                 f"global_batch_size {global_batch_size} is no multiple of the {rows} rows that "
-                f"{self.world_size} process(es) of per_device_train_batch_size "
-                f"{self.per_device_train_batch_size} take at once: nearest: {nearest}"
+                f"{world} process(es) of per_device_train_batch_size {batch} take at once: "
+                f"nearest: {nearest}"
             )
         return global_batch_size // int(rows)
 
