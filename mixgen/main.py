@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 USER_ERROR = 2  # exit status
 INTERRUPTED = 130
+PR_SET_PDEATHSIG = 1  # of prctl(2): the signal to get when the parent dies
 MAX_SHOWN = 400  # characters of an example
 
 
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None 
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # DataLoader workers fork
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a launcher ignores it
+    _end_with_launcher()
     try:
         train(sys.argv[1:] if argv is None else argv, weights or {})
     except MixgenError as error:
@@ -237,6 +240,18 @@ def _print_start(
         shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."
         print("  " + shown.replace("\n", "\n  "))
     print(flush=True)
+
+
+def _end_with_launcher() -> None:
+    """Gets SIGTERM when the launcher dies, which `accelerate launch` does without passing it on.
+
+    Else this process would train on, with nobody to stop it or to see what it prints.
+    """
+    parent = Path(f"/proc/{os.getppid()}/cmdline")
+    if sys.platform == "linux" and parent.is_file():
+        words = {Path(os.fsdecode(word)).name for word in parent.read_bytes().split(b"\0")[:3]}
+        if words & {"accelerate", "torchrun", "torch.distributed.run"}:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _leave_process_group() -> None:

@@ -19,6 +19,7 @@ crops next to nothing, once for a mix.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import heapreplace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -92,17 +93,47 @@ def pack(
         pad_token_id: What fills a row's end.
     """
     rows = _assign([len(example.input_ids) for _, example in examples], num_rows, max_seq_len)
-    return [_row([examples[index] for index in row], max_seq_len, pad_token_id) for row in rows]
+    padding = Encoded(
+        np.full(max_seq_len, pad_token_id, dtype=np.int32),
+        np.full(max_seq_len, IGNORED, dtype=np.int32),
+    )
+    # What stands in the rows, one after the other: examples, and each row's end as one of task -1.
+    tasks: list[int] = []
+    parts: list[Encoded] = []
+    for row in rows:
+        room = max_seq_len
+        for task, example in (*(examples[index] for index in row), (-1, padding)):
+            size = len(example.input_ids)
+            if size > room:
+                example = Encoded(example.input_ids[:room], example.labels[:room])
+                size = room
+            tasks.append(task)
+            parts.append(example)
+            room -= size
+    lengths = [len(part.input_ids) for part in parts]
+    ends = np.cumsum(lengths, dtype=np.int32)
+    task_ids = np.repeat(np.array(tasks, dtype=np.int32), lengths)
+    position_ids = np.arange(ends[-1], dtype=np.int32) - np.repeat(ends - lengths, lengths)
+    position_ids[task_ids < 0] = 0
+    block = (
+        np.concatenate([part.input_ids for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        position_ids.astype(np.int32),
+        task_ids,
+    )
+    shape = (num_rows, max_seq_len)
+    return [Row(*arrays) for arrays in zip(*(field.reshape(shape) for field in block), strict=True)]
 
 
 def _assign(lengths: Sequence[int], num_rows: int, max_seq_len: int) -> list[list[int]]:
     """The indices of the examples that go into each row."""
     rows: list[list[int]] = [[] for _ in range(num_rows)]
-    loads = [0] * num_rows
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        row = min(range(num_rows), key=loads.__getitem__)
+    emptiest = [(0, row) for row in range(num_rows)]  # a heap
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        load, row = emptiest[0]
         rows[row].append(index)
-        loads[row] += lengths[index]
+        heapreplace(emptiest, (load + lengths[index], row))
+    loads = [load for load, _ in sorted(emptiest, key=lambda pair: pair[1])]
     for row in range(num_rows):
         while loads[row] > max_seq_len and _exchange(row, rows, loads, lengths, max_seq_len):
             pass
@@ -137,24 +168,3 @@ def _exchange(
         loads[row] -= moved
         loads[other] += moved
     return bool(moved)
-
-
-def _row(content: list[tuple[int, Encoded]], max_seq_len: int, pad_token_id: int) -> Row:
-    lengths = [len(example.input_ids) for _, example in content]
-    ends = np.cumsum(lengths)
-    num_tokens = int(ends[-1]) if content else 0
-    num_padding = max(0, max_seq_len - num_tokens)
-
-    def filled(values: Sequence[int] | NDArray[np.int64], padding: int) -> NDArray[np.int32]:
-        row = np.full(num_tokens + num_padding, padding, dtype=np.int32)
-        row[:num_tokens] = values
-        return row[:max_seq_len]
-
-    return Row(
-        input_ids=filled(
-            [token for _, example in content for token in example.input_ids], pad_token_id
-        ),
-        labels=filled([label for _, example in content for label in example.labels], IGNORED),
-        position_ids=filled(np.arange(num_tokens) - np.repeat(ends - lengths, lengths), 0),
-        task_ids=filled(np.repeat([task for task, _ in content], lengths), -1),
-    )

@@ -20,7 +20,9 @@ def render_example(
     """
     encoded = renderer.encode(example)
     text = ""
-    for ignored, run in groupby(zip(*encoded, strict=True), key=lambda token: token[1] == IGNORED):
+    for ignored, run in groupby(
+        zip(*(ids.tolist() for ids in encoded), strict=True), key=lambda token: token[1] == IGNORED
+    ):
         part = str(renderer.tokenizer.decode([token for token, _ in run]))
         text += part if ignored else f"{marks[0]}{part}{marks[1]}"
     return text

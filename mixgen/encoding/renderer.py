@@ -1,4 +1,4 @@
-"""Example -> `input_ids` and `labels`: what the chat template renders, over ten times as fast.
+"""Example -> `input_ids` and `labels`: what the chat template renders, many times as fast.
 
 The label of a token is its own id where the model is trained on it (assistant text, tool calls with
 their markers, `<|assistant_end|>`) and -100 elsewhere (users, tool output, `<|bos|>`,
@@ -7,7 +7,7 @@ it can never become a special token.
 
 Texts come from a small stock of pieces, and BPE never merges across pieces: so the ids of each
 piece are looked up, and the tokenizer is asked only for pieces that are new. A test holds this to
-the tokenizer's own output.
+the tokenizer's own output. Ids are kept as the bytes of int32 arrays, which join faster than lists.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mixgen.encoding import tokenizer as tk
 from mixgen.errors import RecipeError
@@ -26,14 +30,48 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED: Final = -100  # the label of a token that carries no loss
-MAX_CACHED: Final = 20_000  # pieces, and texts; a cache starts again when it is full
+MAX_CACHED: Final = 20_000  # pieces, and segments; a cache starts again when it is full
+Segment: TypeAlias = tuple[bytes, bytes]  # ids and labels
+Value = TypeVar("Value")
+
+# Kinds of text: the roles of messages, and more. Each with its markers, and whether it is trained.
+BEGIN, TURN, BEFORE_CALL, CALL = "begin", "turn", "before call", "call"
+FRAMES: Final = {
+    BEGIN: (tk.BOS, "", False),
+    "user": (tk.USER_START, tk.USER_END, False),
+    TURN: (tk.ASSISTANT_START, "", False),
+    BEFORE_CALL: ("", "", True),
+    CALL: (tk.PYTHON_START, tk.PYTHON_END, True),
+    "tool": (tk.OUTPUT_START, tk.OUTPUT_END, False),
+    "assistant": ("", tk.ASSISTANT_END, True),  # the words that end its turn
+}
 
 
 class Encoded(NamedTuple):
-    """An example as token ids, and the label of each."""
+    """An example of T tokens as token ids, and the label of each; both of shape (T,)."""
 
-    input_ids: list[int]
-    labels: list[int]
+    input_ids: NDArray[np.int32]
+    labels: NDArray[np.int32]
+
+
+def _as_bytes(ids: list[int]) -> bytes:
+    return np.array(ids, dtype=np.int32).tobytes()
+
+
+IGNORED_BYTES: Final = _as_bytes([IGNORED])
+
+
+class _Cache(dict[str, Value], Generic[Value]):
+    """What `make` makes of each text, made once; it starts again when it is full."""
+
+    def __init__(self, make: Callable[[str], Value]) -> None:
+        self.make = make
+
+    def __missing__(self, text: str) -> Value:
+        if len(self) == MAX_CACHED:
+            self.clear()
+        value = self[text] = self.make(text)
+        return value
 
 
 class Renderer:
@@ -61,70 +99,56 @@ class Renderer:
             re.compile(tk.PIECES).findall if _cuts_our_pieces(self._backend) else _whole
         )
         self.tokenizer = tokenizer
-        self._piece_ids: dict[str, list[int]] = {}
-        self._text_ids: dict[str, list[int]] = {}
+        self._pieces = _Cache(self._piece_ids)
+        marker = {token: _as_bytes([number]) for token, number in self.special.items()} | {"": b""}
+        self._segments = {
+            kind: _Cache(partial(self._segment, marker[start], marker[end], is_trained))
+            for kind, (start, end, is_trained) in FRAMES.items()
+        }
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as its tokenizer: a pickled backend forgets `encode_special_tokens`."""
         return Renderer, (self.tokenizer,)
 
     def encode(self, example: Example) -> Encoded:
-        """The ids and labels of a whole conversation, both of the same length, in tokens."""
-        special = self.special
-        input_ids = [special[tk.BOS]]
-        labels = [IGNORED]
+        """The ids and labels of a whole conversation."""
+        known = self._segments
+        segments = [known[BEGIN][""]]
         previous = ""
         for message in example["messages"]:
-            role = message["role"]
-            if role == "assistant":
-                if previous in ("", "user"):
-                    input_ids.append(special[tk.ASSISTANT_START])
-                    labels.append(IGNORED)
-                ids = self.text_ids(message["content"]) if message["content"] else []
+            role, text = message["role"], message["content"]
+            if role == "assistant" and previous in ("", "user"):
+                segments.append(known[TURN][""])
+            previous = role
+            if message["tool_calls"]:
+                if text:
+                    segments.append(known[BEFORE_CALL][text])
                 for tool_call in message["tool_calls"]:
                     function = tool_call["function"]
                     code = tk.call_text(function["name"], function["arguments"])
-                    ids = [
-                        *ids,
-                        special[tk.PYTHON_START],
-                        *self.text_ids(code),
-                        special[tk.PYTHON_END],
-                    ]
-                if not message["tool_calls"]:
-                    ids = [*ids, special[tk.ASSISTANT_END]]
-                input_ids += ids
-                labels += ids
+                    segments.append(known[CALL][code])
             else:
-                start, end = _MARKERS[role]
-                ids = self.text_ids(message["content"])
-                input_ids += (special[start], *ids, special[end])
-                labels += [IGNORED] * (len(ids) + 2)
-            previous = role
-        return Encoded(input_ids, labels)
+                segments.append(known[role][text])
+        return Encoded(
+            np.frombuffer(b"".join([ids for ids, _ in segments]), dtype=np.int32),
+            np.frombuffer(b"".join([labels for _, labels in segments]), dtype=np.int32),
+        )
 
     def text_ids(self, text: str) -> list[int]:
-        """The ids of plain text, none of them special; the list is the cache's own."""
-        ids = self._text_ids.get(text)
-        if ids is not None:
-            return ids
-        pieces = self._piece_ids
-        ids = []
-        for piece in self._cut(text):
-            piece_ids = pieces.get(piece)
-            if piece_ids is None:
-                if len(pieces) == MAX_CACHED:
-                    pieces.clear()
-                piece_ids = pieces[piece] = self._backend.encode(
-                    piece, add_special_tokens=False
-                ).ids
-            ids += piece_ids
-        if len(self._text_ids) == MAX_CACHED:
-            self._text_ids.clear()
-        self._text_ids[text] = ids
-        return ids
+        """The ids of plain text, none of them special."""
+        found: list[int] = np.frombuffer(self._text(text), dtype=np.int32).tolist()
+        return found
 
+    def _text(self, text: str) -> bytes:
+        return b"".join(map(self._pieces.__getitem__, self._cut(text)))
 
-_MARKERS: Final = {"user": (tk.USER_START, tk.USER_END), "tool": (tk.OUTPUT_START, tk.OUTPUT_END)}
+    def _piece_ids(self, piece: str) -> bytes:
+        return _as_bytes(self._backend.encode(piece, add_special_tokens=False).ids)
+
+    def _segment(self, start: bytes, end: bytes, is_trained: bool, text: str) -> Segment:
+        """The ids and labels of a text between its markers."""
+        ids = start + self._text(text) + end
+        return ids, ids if is_trained else IGNORED_BYTES * (len(ids) // len(IGNORED_BYTES))
 
 
 def _whole(text: str) -> list[str]:
