@@ -4,13 +4,13 @@ task of their own.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,15 @@ TWO = [
     "run_train.py",
 ]
 TORCHRUN = [str(BIN / "torchrun"), "--standalone", "--nproc_per_node=2", "run_train.py"]
+LAUNCHED = [
+    str(BIN / "accelerate"),
+    "launch",
+    "--num_processes=1",
+    "--num_machines=1",
+    "--mixed_precision=no",
+    "--dynamo_backend=no",
+    "run_train.py",
+]
 ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
@@ -108,18 +117,18 @@ def test_a_run_says_what_it_does_and_leaves_what_it_promises(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launch", [TWO, TORCHRUN], ids=["accelerate", "torchrun"])
-def test_two_processes_train_as_one(launch, tmp_path):
+def test_torchrun_trains_as_one_process_does(tmp_path):
+    # `accelerate launch` of 1, 2 and 4 processes: test_elastic.
     words = ["recipes/quickstart.yaml", *SMALL, "--max_steps=6", "--logging_steps=2"]
     run(ONE, [*words, f"--output_dir={tmp_path / 'one'}"])
-    shown = run(launch, [*words, f"--output_dir={tmp_path / 'two'}"])
+    shown = run(TORCHRUN, [*words, f"--output_dir={tmp_path / 'two'}"])
     assert "2 process(es)" in shown
     assert shown.count("Generator mix") == shown.count("step 6/6") == 1
     assert_same_run(tmp_path / "one", tmp_path / "two", rel=1e-5)
 
 
-def stop(launch: list[str], words: list[str], number: int) -> str:
-    """Starts a run and sends it a signal once it trains."""
+def stop(launch: list[str], words: list[str], number: int) -> tuple[str, str, int]:
+    """Starts a run and sends its first process a signal once it trains."""
     process = subprocess.Popen(
         [*launch, *words],
         cwd=ROOT,
@@ -136,63 +145,93 @@ def stop(launch: list[str], words: list[str], number: int) -> str:
             process.send_signal(number)
             break
     rest, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, shown + rest + errors
-    assert "Traceback" not in errors
-    return shown + rest
+    return shown + rest, errors, process.returncode
+
+
+def log_without_times(output_dir: Path) -> list[dict[str, float]]:
+    return [
+        {key: value for key, value in entry.items() if key != "data_wait"}
+        for entry in losses(output_dir)
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_goes_on_where_it_was_with_the_same_command(number, tmp_path):
-    words = ["recipes/quickstart.yaml", *SMALL, "--max_steps=60", "--logging_steps=5"]
+    words = ["recipes/gradual_tictactoe.yaml", *SMALL, "--max_steps=60", "--logging_steps=5"]
     run(ONE, [*words, f"--output_dir={tmp_path / 'whole'}"])
     words.append(f"--output_dir={tmp_path / 'stopped'}")
-    shown = stop(ONE, words, number)
+    shown, errors, status = stop(ONE, words, number)
+    assert status == 0 and "Traceback" not in errors
     assert "which is saved. The same command goes on from there." in shown
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
-    assert "Going on from" in run(ONE, words)
-    whole, stopped = losses(tmp_path / "whole"), losses(tmp_path / "stopped")
-    assert whole[-1]["step"] == stopped[-1]["step"] == 60
-    assert whole[-1]["num_input_tokens_seen"] == stopped[-1]["num_input_tokens_seen"]
-    # The stopped run has one log more, and its next one starts there: compare those of the same
-    # five steps.
-    assert whole[-1]["loss/calculator"] == pytest.approx(stopped[-1]["loss/calculator"], rel=1e-5)
-    for name in ("calculator", "tictactoe"):
-        for key in ("tokens", "examples"):
-            assert sum(e[f"{key}/{name}"] for e in whole) == sum(
-                e[f"{key}/{name}"] for e in stopped
-            )
+    again = run(ONE, words)
+    assert "Going on from" in again and "step 30: weights are now" in again
+    assert log_without_times(tmp_path / "stopped") == log_without_times(tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_goes_on_from_its_last_checkpoint(tmp_path):
-    words = [
-        "recipes/quickstart.yaml",
-        *SMALL,
-        "--max_steps=60",
-        "--logging_steps=5",
-        "--save_steps=5",
-    ]
-    run(ONE, [*words, f"--output_dir={tmp_path / 'whole'}"])
-    words.append(f"--output_dir={tmp_path / 'killed'}")
-    for delay in (0.0, 0.2):
-        process = subprocess.Popen(
-            [*ONE, *words],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=ENV,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("step "):
-                time.sleep(delay)
-                process.kill()
-                break
-        assert process.wait() == -signal.SIGKILL
-    assert "Going on from" in run(ONE, words)
-    assert_same_run(tmp_path / "whole", tmp_path / "killed", rel=1e-5)
+@pytest.mark.parametrize("launch", [LAUNCHED, TWO, TORCHRUN], ids=["one", "accelerate", "torchrun"])
+def test_a_signal_to_the_launcher_saves_on_all_processes(launch, tmp_path):
+    words = ["recipes/quickstart.yaml", *SMALL, "--max_steps=2000", "--logging_steps=5"]
+    words.append(f"--output_dir={tmp_path}")
+    shown, _, status = stop(launch, words, signal.SIGTERM)
+    assert "which is saved. The same command goes on from there." in shown
+    assert status != 0  # the launchers say that they were stopped
+    (checkpoint,) = tmp_path.glob("checkpoint-*")
+    step = int(checkpoint.name.removeprefix("checkpoint-"))
+    shown = run(
+        ONE,
+        [*words[:-2], "--logging_steps=1", words[-1], f"--max_steps={step + 2}", "--resume_anyway"],
+    )
+    assert f"Going on from {checkpoint}." in shown
+    assert [entry["step"] for entry in losses(tmp_path)][-2:] == [step + 1, step + 2]
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_ends_as_one_left_alone(capsys):
+    path = ROOT / "benchmarks" / "kill_test.py"
+    spec = importlib.util.spec_from_file_location("kill_test", path)
+    kill_test = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kill_test)
+    kill_test.main(["--kills=4", "--steps=60", "--seed=1"])
+    shown = capsys.readouterr().out
+    assert shown.count("went on") >= 2
+    assert "inside a save" in shown and "60 log entries compared" in shown
+
+
+# As run_train.py, but after its first checkpoint no file may grow over 50 kB: the optimizer's does.
+FULL_AFTER_ONE_SAVE = """
+import resource, runpy, sys
+import mixgen.training.resumable as resumable
+
+def then_full(folder, final):
+    publish(folder, final)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+publish, resumable.publish = resumable.publish, then_full
+sys.argv = sys.argv[1:]
+runpy.run_path("run_train.py", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_is_one_line_and_the_checkpoint_before_is_gone_on_from(tmp_path):
+    words = ["recipes/quickstart.yaml", *SMALL, "--max_steps=20", "--save_steps=10"]
+    words.append(f"--output_dir={tmp_path}")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_AFTER_ONE_SAVE, "run_train.py", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=ENV,
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: step 20 cannot be saved in ")
+    assert "File too large" in line and "goes on from the last" in line
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-10"]
+    assert f"Going on from {tmp_path / 'checkpoint-10'}." in run(ONE, words)
 
 
 def copy_of_the_project(folder: Path) -> Path:
