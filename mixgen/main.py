@@ -132,6 +132,8 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         _print_start(recipe, model, dataset, shares)
         for reason in state.passed_over:
             print(f"Passed over: {reason}.")
+        if state.differing:
+            print(f"Going on although the recipe differs: {', '.join(state.differing)}.")
         if state.checkpoint:
             print(f"Going on from {state.checkpoint}.", flush=True)
     with stop.watching():

@@ -222,6 +222,21 @@ def test_another_batch_size_goes_on_at_the_next_row(whole, mix, renderer, tmp_pa
     assert seen[:12] == list(range(16, 28))  # 8 steps of 2 rows are done, 4 of 3 are left
 
 
+def test_a_checkpoint_of_another_model_or_a_damaged_one_is_one_error(
+    whole, mix, renderer, tmp_path
+):
+    checkpoint = f"{whole.args.output_dir}/checkpoint-8"
+    wider = trainer_of(mix, renderer, tmp_path / "a", aspect_ratio=64, resume_anyway=True)
+    with pytest.raises(OutputError, match=r"checkpoint-8 does not fit this run.*size mismatch"):
+        wider.train(resume_from_checkpoint=checkpoint)
+    for name in ("model.safetensors", "optimizer.pt"):
+        damaged = tmp_path / name / "checkpoint-8"
+        shutil.copytree(checkpoint, damaged)
+        (damaged / name).write_bytes(b"\0" * (damaged / name).stat().st_size)
+        with pytest.raises(OutputError, match="or is damaged"):
+            trainer_of(mix, renderer, tmp_path / "b").train(resume_from_checkpoint=str(damaged))
+
+
 # --- saving ---
 
 
@@ -359,11 +374,11 @@ def add_checkpoint(run, step, recipe=RECIPE):
 
 def test_an_output_directory_tells_this_run_from_another(tmp_path):
     run = tmp_path / "run"
-    assert inspect_run_dir(run, RECIPE) == (None, False, [])
+    assert inspect_run_dir(run, RECIPE) == (None, False, [], [])
     prepare_run_dir(run, RECIPE, overwrite=False)
     assert yaml.safe_load((run / "recipe.yaml").read_text()) == RECIPE
     # Nothing is saved yet, so nothing can be lost.
-    assert inspect_run_dir(run, RECIPE | {"depth": 5}) == (None, False, [])
+    assert inspect_run_dir(run, RECIPE | {"depth": 5}) == (None, False, [], [])
     add_checkpoint(run, 5)
     assert inspect_run_dir(run, RECIPE | {"save_steps": 20}).checkpoint == run / "checkpoint-5"
     deeper = RECIPE | {"depth": 5}
@@ -372,9 +387,9 @@ def test_an_output_directory_tells_this_run_from_another(tmp_path):
     assert inspect_run_dir(run, deeper, resume_anyway=True).checkpoint == run / "checkpoint-5"
     (run / "trainer_state.json").write_text("{}")
     assert inspect_run_dir(run, RECIPE).finished
-    assert inspect_run_dir(run, deeper, overwrite=True) == (None, False, [])
+    assert inspect_run_dir(run, deeper, overwrite=True) == (None, False, [], [])
     longer = inspect_run_dir(run, RECIPE | {"train_tokens": 9}, resume_anyway=True)
-    assert longer == (run / "checkpoint-5", False, [])
+    assert longer == (run / "checkpoint-5", False, [], ["train_tokens unset -> 9"])
 
 
 def test_a_checkpoint_knows_the_recipe_it_was_trained_by(tmp_path):

@@ -171,6 +171,9 @@ class MixConfig(TrainingArguments):
     save_total_limit: int | None = dataclasses.field(
         default=2, metadata={"help": "Checkpoints to keep."}
     )
+    hub_strategy: str = dataclasses.field(
+        default="end", metadata={"help": "What push_to_hub pushes: the trained model alone."}
+    )
     # It would ask the GPU after every batch whether the loss is finite, and train on regardless.
     logging_nan_inf_filter: bool = dataclasses.field(
         default=False, metadata={"help": "Leave losses that are not finite out of Trainer's mean."}
@@ -209,6 +212,8 @@ class MixConfig(TrainingArguments):
             raise RecipeError(
                 "train_sampling_strategy must be sequential and remove_unused_columns off"
             )
+        if self.hub_strategy != "end":
+            raise RecipeError("hub_strategy must be end: checkpoints are not pushed")
         if not self.ignore_data_skip:
             raise RecipeError("ignore_data_skip must stay on: rows begin where a run stopped")
         if self.overwrite and (self.resume or self.resume_anyway):

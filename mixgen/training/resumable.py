@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
@@ -28,6 +31,19 @@ from mixgen.training.config import MixConfig
 
 # What a full disk or a directory that is gone is raised as: by Python, torch.save and safetensors.
 SAVE_ERRORS: Final = (OSError, RuntimeError, SafetensorError)
+
+
+@contextmanager
+def _fitting(checkpoint: str | None) -> Iterator[None]:
+    """Turns a checkpoint of another model, or one that is damaged, into one clear error."""
+    try:
+        yield
+    except (*SAVE_ERRORS, ValueError, KeyError, EOFError, UnpicklingError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OutputError(
+            f"{checkpoint} does not fit this run, or is damaged ({reason[:300]}): "
+            "delete it, or give another --output_dir"
+        ) from error
 
 
 class ResumableTrainer(Trainer):
@@ -89,6 +105,14 @@ class ResumableTrainer(Trainer):
             rows.schedule.take_up(state["decisions"], state["step"])
         self.take_up(state)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with _fitting(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _fitting(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging or self.args.output_dir)
 
@@ -125,11 +149,6 @@ class ResumableTrainer(Trainer):
         self._agree_on(step, error)
         if self.args.should_save:
             rotate_checkpoints(str(output_dir), self.args.save_total_limit)
-        if self.args.push_to_hub:
-            super()._push_from_checkpoint(str(output_dir / name))
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Nothing: the Trainer calls it when the checkpoint is not yet in its place."""
 
     def _agree_on(self, step: int, error: Exception | None) -> None:
         """Fails on all processes if saving failed on one."""

@@ -72,6 +72,7 @@ class RunState(NamedTuple):
     checkpoint: Path | None  # to go on from
     finished: bool
     passed_over: list[str]  # why newer checkpoints are no use
+    differing: list[str]  # what of the recipe is not as it was
 
 
 def inspect_run_dir(
@@ -94,7 +95,7 @@ def inspect_run_dir(
     Raises:
         OutputError: The directory holds another run or something else, or cannot be a directory.
     """
-    fresh = RunState(checkpoint=None, finished=False, passed_over=[])
+    fresh = RunState(checkpoint=None, finished=False, passed_over=[], differing=[])
     try:
         if output_dir.exists() and not output_dir.is_dir():
             raise OutputError(f"output_dir {output_dir} is a file, not a directory")
@@ -136,6 +137,7 @@ def inspect_run_dir(
         checkpoint=checkpoint.path if checkpoint else None,
         finished=finished and not differing,
         passed_over=passed_over,
+        differing=differing,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -102,7 +103,7 @@ def mean_losses(entries: list[dict[str, Any]], names: list[str]) -> dict[str, fl
     """The mean loss of each task over log entries, in nats a trained token."""
     means = {}
     for name in names:
-        seen = [entry for entry in entries if f"loss/{name}" in entry]
+        seen = [entry for entry in entries if math.isfinite(entry.get(f"loss/{name}", math.nan))]
         tokens = sum(entry[f"tokens/{name}"] for entry in seen)
         if tokens:
             total = sum(entry[f"loss/{name}"] * entry[f"tokens/{name}"] for entry in seen)
