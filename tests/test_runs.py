@@ -11,8 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from example_task import TASK
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -127,8 +129,10 @@ def test_torchrun_trains_as_one_process_does(tmp_path):
     assert_same_run(tmp_path / "one", tmp_path / "two", rel=1e-5)
 
 
-def stop(launch: list[str], words: list[str], number: int) -> tuple[str, str, int]:
-    """Starts a run and sends its first process a signal once it trains."""
+def stop(
+    launch: list[str], words: list[str], number: int, whom: Callable[[int], int] = int
+) -> tuple[str, str, int]:
+    """Starts a run and sends a process, by default its first, a signal once it trains."""
     process = subprocess.Popen(
         [*launch, *words],
         cwd=ROOT,
@@ -142,10 +146,23 @@ def stop(launch: list[str], words: list[str], number: int) -> tuple[str, str, in
     for line in process.stdout:
         shown += line
         if line.startswith("step "):
-            process.send_signal(number)
+            os.kill(whom(process.pid), number)
             break
     rest, errors = process.communicate(timeout=120)
     return shown + rest, errors, process.returncode
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_stops_both(tmp_path):
+    words = ["recipes/quickstart.yaml", *SMALL, "--max_steps=2000", "--logging_steps=5"]
+    shown, errors, status = stop(
+        TORCHRUN,
+        [*words, f"--output_dir={tmp_path}"],
+        signal.SIGTERM,
+        whom=lambda pid: psutil.Process(pid).children()[-1].pid,
+    )
+    assert status == 0 and "Traceback" not in errors
+    assert "which is saved. The same command goes on from there." in shown
 
 
 def log_without_times(output_dir: Path) -> list[dict[str, float]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from mixgen import MixConfig, MixTrainer, RecipeError
+from mixgen import MixConfig, MixTrainer, RecipeError, configure_mix
 from mixgen.encoding.rows import RowDataset
 from mixgen.training.model import build_model, load_pretrained
 from mixgen.training.trainer import collate
+from mixgen.training.weights import WeightsCallback
 
 SMALL = {
     "depth": 1,
@@ -193,6 +195,43 @@ def test_no_pickle_and_no_token_is_saved(mix, renderer, tmp_path):
     assert any(path.name == "model.safetensors" for path in files)
     assert not any(path.name == "training_args.bin" for path in files)
     assert not any(b"hf_secret" in path.read_bytes() for path in files)
+
+
+def test_time_spent_waiting_for_rows_is_logged(mix, renderer, tmp_path, monkeypatch):
+    (quick,) = logged_of_one_step(mix, renderer, tmp_path / "a")
+    get = RowDataset.__getitem__
+    monkeypatch.setattr(
+        RowDataset, "__getitem__", lambda self, index: time.sleep(0.2) or get(self, index)
+    )
+    (slow,) = logged_of_one_step(mix, renderer, tmp_path / "b")
+    assert 0 < quick["data_wait"] < slow["data_wait"] < 1
+    assert slow["data_wait"] > 0.6
+
+
+def logged_of_one_step(mix, renderer, tmp_path) -> list[dict[str, float]]:
+    trainer = trainer_of(
+        mix, renderer, tmp_path, max_steps=1, logging_steps=1, per_device_train_batch_size=4
+    )
+    trainer.train()
+    return logged(trainer)
+
+
+def test_a_task_that_dominates_is_named_once_with_the_weight_that_evens_it_out(
+    renderer, tmp_path, capsys
+):
+    mix = configure_mix(calculator=0.3, tictactoe=2.0)
+    trainer = trainer_of(mix, renderer, tmp_path, per_device_train_batch_size=16)
+    trainer.add_callback(WeightsCallback(trainer.train_dataset.schedule, max_task_share=0.9))
+    trainer.train()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert len(lines) == 2  # of the tokens and of the loss, once each in two logs
+    assert lines[0].startswith("warning: tictactoe has 9")
+    assert "% of the trained tokens; a weight of 0." in lines[0]
+    assert lines[0].endswith("instead of 2 would even it out")
+    balanced = trainer_of(configure_mix(calculator=1.0, tictactoe=0.2), renderer, tmp_path / "b")
+    balanced.add_callback(WeightsCallback(balanced.train_dataset.schedule, max_task_share=0.9))
+    balanced.train()
+    assert "warning" not in capsys.readouterr().out
 
 
 # --- the model ---

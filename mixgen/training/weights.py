@@ -82,7 +82,8 @@ class WeightsCallback(TrainerCallback):
         losses = {name: tokens[name] * logs.get(f"loss/{name}", 0.0) for name in names}
         for what, amounts in (("trained tokens", tokens), ("loss", losses)):
             name, share, weight = even_weight(amounts, weights)
-            if share > self.max_task_share and (name, what) not in self.warned:
+            # A weight of 0: of the others nothing was drawn yet.
+            if share > self.max_task_share and weight and (name, what) not in self.warned:
                 self.warned.add((name, what))
                 _say(
                     f"warning: {name} has {share:.0%} of the {what}; "
