@@ -19,13 +19,13 @@ from transformers import TrainerCallback
 
 from mixgen import MixConfig, MixTrainer, OutputError, configure_mix
 from mixgen.encoding.rows import RowDataset
-from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule
+from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule, next_weights
 from mixgen.mixture.schedule import Schedule
 from mixgen.training.callbacks import ECHO_SECONDS, StopCallback
 from mixgen.training.checkpoint import newest_checkpoint, publish, seal
 from mixgen.training.model import build_model
 from mixgen.training.run_dir import inspect_run_dir, lock_run_dir, prepare_run_dir
-from mixgen.training.weights import WeightsCallback
+from mixgen.training.weights import WeightsCallback, mean_losses
 
 SMALL = {
     "depth": 1,
@@ -149,6 +149,13 @@ class StopAtOnce(TrainerCallback):
         control.should_training_stop = True
 
 
+def test_a_resumed_run_logs_and_saves_as_it_is_asked_now(whole, mix, renderer, tmp_path):
+    resumed = trainer_of(mix, renderer, tmp_path, save_steps=1, logging_steps=1)
+    resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-8")
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 4
+    assert [entry["step"] for entry in history(resumed)] == [3, 6, 9, 10, 11, 12]
+
+
 def test_a_schedule_goes_on_where_it_was(renderer, tmp_path):
     tasks = configure_mix(calculator=1.0, tictactoe=1.0).tasks
     points = (((0, 1.0),), ((0, 0.0), (5, 1.0), (9, 3.0)))
@@ -184,6 +191,9 @@ def test_adaptive_weights_go_on_where_they_were(renderer, tmp_path, capsys):
     assert "step 3: weights from step 6 on will be calculator=" in said
     decisions = first.train_dataset.schedule.decisions
     assert decisions[0] == decisions[1] == [1.0, 1.0] != decisions[2] != decisions[3]
+    stage = [entry for entry in history(first) if 3 < entry["step"] <= 6]  # decides the fourth
+    losses = mean_losses(stage, ["calculator", "tictactoe"]).values()
+    assert decisions[3] == next_weights(decisions[2], list(losses), rate=5.0, smoothing=0.1)
     for step in (4, 8):  # between decisions
         resumed = trainer(tmp_path / str(step))
         resumed.train(resume_from_checkpoint=str(tmp_path / "a" / f"checkpoint-{step}"))
@@ -301,6 +311,15 @@ def test_a_broken_checkpoint_is_passed_over_with_the_reason(harm, reason, tmp_pa
     assert newest.path == run / "checkpoint-7"
     assert len(passed_over) == 1
     assert "checkpoint-40 is not complete" in passed_over[0] and reason in passed_over[0]
+
+
+def test_a_checkpoint_comes_to_its_place_by_one_rename(tmp_path):
+    staged, final = folder_of(tmp_path), tmp_path / "run" / "checkpoint-5"
+    seal(staged, {"step": 5})
+    number = staged.stat().st_ino
+    publish(staged, final)
+    assert final.stat().st_ino == number  # the same directory: at no time was it there in part
+    assert not staged.parent.exists()
 
 
 def test_a_broken_checkpoint_is_replaced_when_the_run_comes_by_again(tmp_path):

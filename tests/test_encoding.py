@@ -72,6 +72,15 @@ def test_any_text_can_be_encoded_and_read_back(text, tokenizer, renderer):
     assert tokenizer.decode(ids) == text
 
 
+def test_memory_of_texts_that_were_met_stays_bounded(tokenizer, mix, monkeypatch):
+    monkeypatch.setattr("mixgen.encoding.renderer.MAX_CACHED", 50)
+    small = Renderer(tokenizer)
+    examples = itertools.islice(mix.tasks[0].stream(split="train", seed=3), 200)
+    assert all(len(small.encode(example).input_ids) > 10 for example in examples)
+    caches = [small._pieces, *small._segments.values()]
+    assert max(map(len, caches)) == 50
+
+
 def test_every_digit_is_its_own_token(renderer, tokenizer):
     tokens = tokenizer.convert_ids_to_tokens(renderer.text_ids("What is 1234.5678 + 90?"))
     digits = [token for token in tokens if any(c in "0123456789" for c in token)]

@@ -118,6 +118,15 @@ def test_a_change_inside_a_block_comes_exactly_at_its_row(renderer):
     assert real > 0.97
 
 
+def test_rows_are_filled_so_that_no_mix_of_the_schedule_crops_much(renderer):
+    # Games alone fit badly into rows of 256: what suits arithmetic would crop a tenth of them.
+    schedule = schedule_of({0: 1.0, 10: 0.0}, {0: 0.0, 10: 1.0}, linear=True)
+    rows = RowDataset(schedule, renderer, num_rows=160, rows_per_step=16, max_seq_len=256)
+    ends = [int(row.input_ids[row.task_ids >= 0][-1]) for row in rows]
+    whole = sum(end == renderer.special["<|assistant_end|>"] for end in ends)
+    assert whole > 0.95 * len(ends)
+
+
 @pytest.mark.parametrize("linear", [False, True])
 def test_rows_of_a_schedule_are_pure_too(linear, renderer):
     schedule = schedule_of({0: 1.0, 6: 0.0}, {0: 0.0, 3: 0.5, 9: 1.0}, linear=linear)

@@ -33,8 +33,6 @@ class MixProgressCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Starts the bar."""
-        # A checkpoint's own logging_steps and save_steps would hold, not those asked for now.
-        state.compute_steps(args, state.max_steps)
         self.started = time.monotonic()
         self.first_step = state.global_step
         self.first_tokens = state.num_input_tokens_seen

@@ -105,6 +105,12 @@ class ResumableTrainer(Trainer):
             rows.schedule.take_up(state["decisions"], state["step"])
         self.take_up(state)
 
+    def _init_training_state(self, max_steps: int, *args: Any) -> Any:
+        started = super()._init_training_state(max_steps, *args)
+        # A checkpoint's logging_steps and save_steps would hold, not those that are asked for now.
+        self.state.compute_steps(self.args, max_steps)
+        return started
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with _fitting(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
