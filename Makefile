@@ -16,7 +16,7 @@ ARGS ?=
 # Processes that the tests run in, each with one thread: more threads than free cores slow torch down many times.
 WORKERS ?= 2
 
-.PHONY: help train test test-slow lint format bench clean
+.PHONY: help train test test-slow lint format bench kill-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -74,7 +74,10 @@ format: $(STAMP) ## format the code, and fix what can be fixed by itself
 	@$(BIN)/ruff format .
 
 bench: $(STAMP) ## run the benchmarks
-	@for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit; done
+	@for file in $(filter-out benchmarks/kill_test.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit; done
+
+kill-test: $(STAMP) ## kill a run 20 times and compare it with one left alone; ARGS="--kills=50"
+	@$(BIN)/python benchmarks/kill_test.py $(ARGS)
 
 clean: ## remove .venv, caches and build files; outputs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None 
         weights: Task weights by name, the lowest in precedence (the constants of run_train.py).
 
     Returns:
-        The exit status: 0, 2 after a user's mistake, 130 after Ctrl-C before training.
+        The exit status: 0, also when the run was stopped and saved; 2 after a user's mistake or a
+        full disk; 130 after Ctrl-C before or after training.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # DataLoader workers fork
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a launcher ignores it
@@ -72,28 +74,32 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
 
     recipe = parse_recipe(argv, weights)
 
+    from accelerate.utils import broadcast_object_list
     from transformers.utils.logging import disable_progress_bar
 
     from mixgen.encoding.renderer import Renderer
     from mixgen.encoding.rows import RowDataset
     from mixgen.encoding.shares import check_lengths, measure_shares
     from mixgen.training.callbacks import MixProgressCallback, StopCallback
+    from mixgen.training.mix_callback import MixCallback
     from mixgen.training.plot import plot_losses
     from mixgen.training.run_dir import inspect_run_dir, lock_run_dir, prepare_run_dir
     from mixgen.training.trainer import MixTrainer
-    from mixgen.training.weights import WeightsCallback
 
     disable_progress_bar()  # a bar for each file that is saved
     config, schedule = recipe.config, recipe.schedule
     output_dir = Path(config.output_dir or "")
     chief = config.process_index == 0
-    state = inspect_run_dir(
+    inspect = partial(
+        inspect_run_dir,
         output_dir,
         recipe.resolved,
         overwrite=config.overwrite,
         resume=config.resume,
         resume_anyway=config.resume_anyway,
     )
+    # One process looks for all: another may see files later, or not at all.
+    state = broadcast_object_list([inspect() if chief else None])[0]
     if state.finished:
         if chief:
             print(f"{output_dir} holds this run, finished. To train it again, add --overwrite.")
@@ -111,7 +117,6 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         max_seq_len=config.max_seq_len,
         rows_per_block=config.rows_per_block,
         seed=config.seed,
-        rows_per_step=config.rows_per_step,
     )
     stop = StopCallback()
     with _refusing_clearly():
@@ -123,13 +128,19 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
             callbacks=[
                 stop,
                 MixProgressCallback(dataset.task_names),
-                WeightsCallback(schedule, config.max_task_share),
+                MixCallback(schedule, config.max_task_share),
             ],
         )
     if chief:  # only now, when nothing is left to be refused, is an earlier run replaced
         lock = lock_run_dir(output_dir)
+        if inspect() != state:
+            raise OutputError(
+                f"another run was training in output_dir {output_dir} until now: start again"
+            )
         prepare_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
         _print_start(recipe, model, dataset, shares)
+        for point in schedule.unreached:
+            print(f"warning: {point} is never reached: training has {config.max_steps:,} steps")
         for reason in state.passed_over:
             print(f"Passed over: {reason}.")
         if state.differing:

@@ -16,7 +16,6 @@ constants as a whole.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,8 +46,10 @@ if TYPE_CHECKING:
 
 CONSTANTS: Final = "run_train.py"
 SECRET: Final = {"hub_token"}
-# What a resolved recipe leaves to the next run.
-MACHINE: Final = {"bf16", "overwrite", "output_dir", "resume", "resume_anyway"}
+# What a resolved recipe leaves to the next run, unless it is given.
+UNRESOLVED: Final = {"bf16", "output_dir"}
+# What is meant for one start of a run, and never repeated.
+ONCE: Final = {"overwrite", "resume", "resume_anyway"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -263,12 +264,8 @@ def _make_schedule(
     try:
         if isinstance(config.adaptive, dict):
             adaptive = AdaptiveConfig(**config.adaptive)
-            ahead = math.ceil(config.rows_ahead / config.rows_per_step) + 1
-            if adaptive.every < ahead:
-                raise RecipeError(
-                    f"adaptive: every must be at least {ahead}, got {adaptive.every}: "
-                    "rows are made that many steps ahead"
-                )
+            if config.weight_interpolation == "linear":
+                raise RecipeError("adaptive weights are not interpolated: leave linear out")
             return AdaptiveSchedule(**settings, config=adaptive)
         return Schedule(**settings, linear=config.weight_interpolation == "linear")
     except RecipeError as error:
@@ -309,8 +306,8 @@ def _resolve(
     for task in schedule.tasks:
         if settings := dataclasses.asdict(task.config):
             resolved[task.name] = settings
-    own = (key for key in type(config).__annotations__ if key not in MACHINE)
-    fields = {field.name for field in dataclasses.fields(config)} - SECRET
+    own = (key for key in type(config).__annotations__ if key not in UNRESOLVED)
+    fields = {field.name for field in dataclasses.fields(config)} - SECRET - ONCE
     given = {**given, "adaptive": config.adaptive}  # all of its settings
     for key in dict.fromkeys([*own, *given]):
         value = given.get(key, getattr(config, key, None))

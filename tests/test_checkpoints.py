@@ -17,15 +17,15 @@ import torch
 import yaml
 from transformers import TrainerCallback
 
-from mixgen import MixConfig, MixTrainer, OutputError, configure_mix
+from mixgen import MixConfig, MixTrainer, OutputError, RecipeError, configure_mix
 from mixgen.encoding.rows import RowDataset
 from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule, next_weights
 from mixgen.mixture.schedule import Schedule
 from mixgen.training.callbacks import ECHO_SECONDS, StopCallback
-from mixgen.training.checkpoint import newest_checkpoint, publish, seal
+from mixgen.training.checkpoint import commit, newest_checkpoint, rotate, seal
+from mixgen.training.mix_callback import MixCallback, mean_losses
 from mixgen.training.model import build_model
 from mixgen.training.run_dir import inspect_run_dir, lock_run_dir, prepare_run_dir
-from mixgen.training.weights import WeightsCallback, mean_losses
 
 SMALL = {
     "depth": 1,
@@ -51,7 +51,7 @@ def trainer_of(mix, renderer, output_dir, **settings) -> MixTrainer:
     trainer = MixTrainer(
         model=model, args=config, train_dataset=rows, processing_class=renderer.tokenizer
     )
-    trainer.add_callback(WeightsCallback(rows.schedule, max_task_share=1.0))
+    trainer.add_callback(MixCallback(rows.schedule, max_task_share=1.0))
     return trainer
 
 
@@ -239,15 +239,46 @@ def test_a_checkpoint_of_another_model_or_a_damaged_one_is_one_error(
     wider = trainer_of(mix, renderer, tmp_path / "a", aspect_ratio=64, resume_anyway=True)
     with pytest.raises(OutputError, match=r"checkpoint-8 does not fit this run.*size mismatch"):
         wider.train(resume_from_checkpoint=checkpoint)
-    for name in ("model.safetensors", "optimizer.pt"):
+    for name in (
+        "model.safetensors",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "trainer_state.json",
+        "mixgen_state.json",
+    ):
         damaged = tmp_path / name / "checkpoint-8"
         shutil.copytree(checkpoint, damaged)
         (damaged / name).write_bytes(b"\0" * (damaged / name).stat().st_size)
-        with pytest.raises(OutputError, match="or is damaged"):
+        with pytest.raises(OutputError, match=r"is damaged|cannot be read"):
             trainer_of(mix, renderer, tmp_path / "b").train(resume_from_checkpoint=str(damaged))
 
 
+def test_weights_that_adapt_within_what_is_made_ahead_are_refused(mix, renderer, tmp_path):
+    points = tuple(((0, weight),) for weight in mix.weights)
+    schedule = AdaptiveSchedule(
+        tasks=mix.tasks, points=points, num_steps=12, config=AdaptiveConfig(every=3)
+    )
+    trainer_of(schedule, renderer, tmp_path)
+    with pytest.raises(RecipeError, match="every must be at least 6, got 3: rows are made that"):
+        trainer_of(schedule, renderer, tmp_path, dataloader_num_workers=2)
+
+
+def test_training_again_begins_with_the_first_row(whole, mix, renderer, tmp_path):
+    trainer = trainer_of(mix, renderer, tmp_path)
+    trainer.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-8")
+    trainer.model.load_state_dict(build_model(trainer.args, renderer.tokenizer).state_dict())
+    trainer.optimizer = None
+    trainer.train()
+    assert [e["num_input_tokens_seen"] for e in history(trainer)] == [
+        e["num_input_tokens_seen"] for e in history(whole)
+    ]
+
+
 # --- saving ---
+
+
+STATE = {"step": 5, "next_row": 10, "fingerprint": "", "versions": {}, "decisions": {}}
 
 
 def folder_of(tmp_path, step=5):
@@ -260,8 +291,8 @@ def folder_of(tmp_path, step=5):
 
 def test_a_kill_at_any_moment_of_a_save_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     run = tmp_path / "run"
-    seal(folder_of(tmp_path, 5), {"step": 5})
-    publish(run / ".saving" / "checkpoint-5", run / "checkpoint-5")
+    seal(folder_of(tmp_path, 5), {**STATE, "step": 5})
+    commit(run / ".saving" / "checkpoint-5", run / "checkpoint-5")
     calls = [(os, "fsync"), (Path, "rename"), (Path, "write_text")]
     cut_off = 0
     for owner, name in calls:
@@ -278,8 +309,8 @@ def test_a_kill_at_any_moment_of_a_save_leaves_the_checkpoint_before(tmp_path, m
             with monkeypatch.context() as patched:
                 patched.setattr(owner, name, killed)
                 try:
-                    seal(folder, {"step": 6})
-                    publish(folder, run / "checkpoint-6")
+                    seal(folder, {**STATE, "step": 6})
+                    commit(folder, run / "checkpoint-6")
                 except KeyboardInterrupt:
                     cut_off += 1
             newest, passed_over = newest_checkpoint(run)
@@ -303,8 +334,8 @@ def test_a_kill_at_any_moment_of_a_save_leaves_the_checkpoint_before(tmp_path, m
 def test_a_broken_checkpoint_is_passed_over_with_the_reason(harm, reason, tmp_path):
     run = tmp_path / "run"
     for step in (5, 40, 7):
-        seal(folder_of(tmp_path, step), {"step": step})
-        publish(run / ".saving" / f"checkpoint-{step}", run / f"checkpoint-{step}")
+        seal(folder_of(tmp_path, step), {**STATE, "step": step})
+        commit(run / ".saving" / f"checkpoint-{step}", run / f"checkpoint-{step}")
     (run / "checkpoint-best").mkdir()
     harm(run / "checkpoint-40")
     newest, passed_over = newest_checkpoint(run)
@@ -315,9 +346,9 @@ def test_a_broken_checkpoint_is_passed_over_with_the_reason(harm, reason, tmp_pa
 
 def test_a_checkpoint_comes_to_its_place_by_one_rename(tmp_path):
     staged, final = folder_of(tmp_path), tmp_path / "run" / "checkpoint-5"
-    seal(staged, {"step": 5})
+    seal(staged, {**STATE, "step": 5})
     number = staged.stat().st_ino
-    publish(staged, final)
+    commit(staged, final)
     assert final.stat().st_ino == number  # the same directory: at no time was it there in part
     assert not staged.parent.exists()
 
@@ -326,8 +357,8 @@ def test_a_broken_checkpoint_is_replaced_when_the_run_comes_by_again(tmp_path):
     run = tmp_path / "run"
     (run / "checkpoint-5").mkdir(parents=True)
     (run / "checkpoint-5" / "junk").write_text("")
-    seal(folder_of(tmp_path, 5), {"step": 5})
-    publish(run / ".saving" / "checkpoint-5", run / "checkpoint-5")
+    seal(folder_of(tmp_path, 5), {**STATE, "step": 5})
+    commit(run / ".saving" / "checkpoint-5", run / "checkpoint-5")
     assert not (run / "checkpoint-5" / "junk").exists()
     assert {path.name for path in run.iterdir()} == {"checkpoint-5"}
 
@@ -370,6 +401,23 @@ def test_old_checkpoints_are_deleted_only_when_a_new_one_is_in_its_place(mix, re
     assert not (tmp_path / ".saving").exists()
 
 
+@pytest.mark.parametrize("limit", [1, 2])
+def test_incomplete_checkpoints_never_crowd_out_complete_ones(limit, tmp_path):
+    run = tmp_path / "run"
+    for step in (20, 30, 40, 45):
+        seal(folder_of(tmp_path, step), {**STATE, "step": step})
+        commit(run / ".saving" / f"checkpoint-{step}", run / f"checkpoint-{step}")
+    for step in (40, 45):
+        (run / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"")
+    seal(folder_of(tmp_path, 35), {**STATE, "step": 35})
+    commit(run / ".saving" / "checkpoint-35", run / "checkpoint-35")
+    rotate(run, newest=run / "checkpoint-35", limit=limit)
+    newest, passed_over = newest_checkpoint(run)
+    assert newest.path == run / "checkpoint-35" and len(passed_over) == 2
+    assert (run / "checkpoint-30").exists() == (limit == 2)
+    assert not (run / "checkpoint-20").exists()
+
+
 # --- the output directory ---
 
 
@@ -387,8 +435,8 @@ def add_checkpoint(run, step, recipe=RECIPE):
     staged = run / ".saving" / f"checkpoint-{step}"
     staged.mkdir(parents=True)
     (staged / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    seal(staged, {"step": step})
-    publish(staged, run / f"checkpoint-{step}")
+    seal(staged, {**STATE, "step": step})
+    commit(staged, run / f"checkpoint-{step}")
 
 
 def test_an_output_directory_tells_this_run_from_another(tmp_path):
@@ -445,6 +493,24 @@ def test_overwrite_deletes_what_a_run_writes_and_nothing_else(tmp_path):
     prepare_run_dir(tmp_path, RECIPE | {"depth": 5}, overwrite=True)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"recipe.yaml", "notes.txt", "checkpoint-best"}
+
+
+def test_an_overwrite_that_is_killed_can_be_done_again(tmp_path, monkeypatch):
+    prepare_run_dir(tmp_path, RECIPE, overwrite=False)
+    add_checkpoint(tmp_path, 5)
+    (tmp_path / "model.safetensors").write_text("")
+
+    def killed(path, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "unlink", killed)
+        prepare_run_dir(tmp_path, RECIPE | {"depth": 5}, overwrite=True)
+    assert inspect_run_dir(tmp_path, RECIPE | {"depth": 5}, overwrite=True).checkpoint is None
+    (tmp_path / "fresh").mkdir()
+    for name in (".lock", ".recipe.yaml"):  # all that a kill before training leaves
+        (tmp_path / "fresh" / name).write_text("")
+    assert inspect_run_dir(tmp_path / "fresh", RECIPE) == (None, False, [], [])
 
 
 def test_a_recipe_of_another_kind_is_no_run(tmp_path):

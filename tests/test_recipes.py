@@ -172,6 +172,12 @@ def test_resolved_recipe_makes_the_same_run_again(tmp_path):
     assert not differing
 
 
+def test_what_is_meant_for_one_start_is_not_repeated_by_the_resolved_recipe():
+    recipe = parse(ROOT / "recipes/quickstart.yaml", "--resume_anyway", "--resume")
+    assert not {"overwrite", "resume", "resume_anyway"} & recipe.resolved.keys()
+    assert "overwrite" not in parse(ROOT / "recipes/quickstart.yaml", "--overwrite").resolved
+
+
 def test_resolved_recipe_holds_no_token(monkeypatch):
     recipe = parse("--hub_token=hf_secret", "--depth=2")
     assert "hf_secret" not in json.dumps(recipe.resolved)

@@ -143,12 +143,15 @@ def stop(
     )
     assert process.stdout is not None
     shown = ""
-    for line in process.stdout:
-        shown += line
-        if line.startswith("step "):
-            os.kill(whom(process.pid), number)
-            break
-    rest, errors = process.communicate(timeout=120)
+    try:
+        for line in process.stdout:
+            shown += line
+            if line.startswith("step "):
+                os.kill(whom(process.pid), number)
+                break
+        rest, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
     return shown + rest, errors, process.returncode
 
 
@@ -175,7 +178,7 @@ def log_without_times(output_dir: Path) -> list[dict[str, float]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_goes_on_where_it_was_with_the_same_command(number, tmp_path):
-    words = ["recipes/gradual_tictactoe.yaml", *SMALL, "--max_steps=60", "--logging_steps=5"]
+    words = ["recipes/gradual_tictactoe.yaml", *SMALL, "--max_steps=200", "--logging_steps=5"]
     run(ONE, [*words, f"--output_dir={tmp_path / 'whole'}"])
     words.append(f"--output_dir={tmp_path / 'stopped'}")
     shown, errors, status = stop(ONE, words, number)
@@ -183,7 +186,7 @@ def test_a_stopped_run_goes_on_where_it_was_with_the_same_command(number, tmp_pa
     assert "which is saved. The same command goes on from there." in shown
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     again = run(ONE, words)
-    assert "Going on from" in again and "step 30: weights are now" in again
+    assert "Going on from" in again and "step 100: weights are now" in again
     assert log_without_times(tmp_path / "stopped") == log_without_times(tmp_path / "whole")
 
 
@@ -211,10 +214,9 @@ def test_a_run_killed_at_any_moment_ends_as_one_left_alone(capsys):
     spec = importlib.util.spec_from_file_location("kill_test", path)
     kill_test = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(kill_test)
-    kill_test.main(["--kills=4", "--steps=60", "--seed=4"])
-    shown = capsys.readouterr().out
-    assert shown.count("went on") >= 2
-    assert "inside a save" in shown and "20 log entries compared" in shown
+    inside, compared = kill_test.main(["--kills=4", "--steps=60", "--seed=4"])
+    assert inside >= 1 and compared == 20
+    assert capsys.readouterr().out.count("went on") >= 2
 
 
 # As run_train.py, but after its first checkpoint no file may grow over 50 kB: the optimizer's does.
@@ -223,10 +225,10 @@ import resource, runpy, sys
 import mixgen.training.resumable as resumable
 
 def then_full(folder, final):
-    publish(folder, final)
+    commit(folder, final)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 
-publish, resumable.publish = resumable.publish, then_full
+commit, resumable.commit = resumable.commit, then_full
 sys.argv = sys.argv[1:]
 runpy.run_path("run_train.py", run_name="__main__")
 """

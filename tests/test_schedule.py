@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -58,6 +57,8 @@ def test_a_weight_is_a_number_or_numbers_by_where_they_begin(weight, points):
         ({0: 0.1, 500: True}, "must be a number, got True"),
         ({500: 1.0}, "weight of tictactoe must begin at step 0"),
         ({}, "must begin at step 0"),
+        ({0: 0.1, 1.0: 1.0}, "from 1.0: a step is whole, a share of training is below 1"),
+        ("0.1:0,0.5:1.0", "from 1.0: a step is whole"),
         ({0: 0.1, 2.5: 1.0}, "from 2.5: a step is whole, a share of training is below 1"),
         ({0: 0.1, "later": 1.0}, "must be given from a step, got 'later'"),
         ("0.1:0,0.5:soon", "must be given from a step, got 'soon'"),
@@ -76,6 +77,12 @@ def test_a_step_at_which_all_weights_are_zero_is_refused_and_named():
         schedule_of({0: 1.0, 500: 0.0, 600: 1.0}, 0.0)
     with pytest.raises(RecipeError, match="step 100 comes after step 500 in 1000 steps"):
         schedule_of(1.0, {0: 0.1, 500: 0.2, 0.1: 0.5})
+
+
+def test_points_after_the_end_of_training_are_named():
+    schedule = schedule_of(1.0, {0: 0.1, 500: 0.5, 1000: 1.0})
+    assert schedule.unreached == ["tictactoe=1.0 from step 1,000"]
+    assert schedule_of(1.0, {0: 0.1, 0.9: 0.5}).unreached == []
 
 
 def test_steps_and_shares_of_training_say_when():
@@ -196,6 +203,10 @@ def adaptive_of(**settings) -> AdaptiveSchedule:
     return AdaptiveSchedule(tasks=mix.tasks, points=points, num_steps=40, config=config)
 
 
+def decide(schedule, step, **losses) -> None:
+    schedule.decide(schedule.stage_after(step), schedule.weights_after(step, losses))
+
+
 def test_the_task_with_the_higher_loss_is_drawn_more_and_none_dies_out():
     weights = [0.5, 0.5]
     for _ in range(50):
@@ -213,7 +224,7 @@ def test_a_decision_is_in_force_from_the_stage_after_the_next_one_on(renderer):
     before = [rows[index] for index in range(8 * 8)]
     with pytest.raises(RuntimeError, match="step 8 are drawn before they are decided"):
         rows[8 * 8]
-    schedule.decide_after(4, {"calculator": 3.0, "tictactoe": 1.0})
+    decide(schedule, 4, calculator=3.0, tictactoe=1.0)
     assert schedule.mix_at(7).weights == (1.0, 1.0)
     assert schedule.mix_at(8).weights == pytest.approx((0.8427, 0.1573))
     counts = sum(examples_of(rows[index]) for index in range(64, 96))
@@ -227,7 +238,7 @@ def test_data_loader_workers_see_what_is_decided_while_they_run(renderer):
     rows = RowDataset(schedule, renderer, num_rows=24 * 4, rows_per_step=4, max_seq_len=512)
     loader = iter(DataLoader(rows, batch_size=4, num_workers=2, collate_fn=lambda batch: batch))
     seen = [next(loader) for _ in range(8)]  # both workers run, and are ahead by two batches each
-    schedule.decide_after(8, {"calculator": 0.0, "tictactoe": 100.0})
+    decide(schedule, 8, calculator=0.0, tictactoe=100.0)
     seen += loader
     counts = np.array([sum(examples_of(row) for row in batch) for batch in seen])
     assert counts.shape == (24, 2)
@@ -237,30 +248,33 @@ def test_data_loader_workers_see_what_is_decided_while_they_run(renderer):
 
 def test_decisions_are_taken_up_where_they_were(renderer):
     schedule = adaptive_of()
-    schedule.decide_after(4, {"calculator": 3.0, "tictactoe": 1.0})
+    decide(schedule, 4, calculator=3.0, tictactoe=1.0)
     other = adaptive_of()
-    other.take_up(schedule.decisions, step=6)
+    other.load_state_dict(schedule.state_dict(), step=6)
     assert [other.mix_at(step).weights for step in range(12)] == [
         schedule.mix_at(step).weights for step in range(12)
     ]
+    other = adaptive_of(every=2)
+    other.load_state_dict(schedule.state_dict(), step=8)
+    assert [other.mix_at(step).weights for step in range(10)] == [
+        schedule.mix_at(step).weights for step in range(10)
+    ]
     late = adaptive_of()  # as when a run without adaptive weights goes on with them
-    late.take_up([], step=30)
+    late.load_state_dict({}, step=30)
     assert late.mix_at(35).weights == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--adaptive={every: 10}"], "adaptive must be true or a mapping, got '{every: 10}'"),
+        (["--adaptive=often"], "adaptive must be true or a mapping, got 'often'"),
+        (["--adaptive={every: 10"], "adaptive must be true or a mapping, got '{every: 10'"),
         (["--adaptive", '{"evry": 10}'], "adaptive: unknown key 'evry': did you mean 'every'"),
         (["--adaptive", '{"every": 0}'], "every must be a whole number, at least 1, got 0"),
         (["--adaptive", '{"rate": "a"}'], "rate must be a number, at least 0 and at most 100"),
         (["--adaptive", '{"smoothing": 2}'], "at least 0 and at most 1, got 2"),
         (["--adaptive=true", "--ttt_weight=0:0,1:5"], "adaptive weights begin with one number"),
-        (
-            ["--adaptive", '{"every": 3}', "--dataloader_num_workers=2"],
-            "every must be at least 6, got 3: rows are made that many steps ahead",
-        ),
+        (["--adaptive=true", "--weight_interpolation=linear"], "leave linear out"),
     ],
 )
 def test_adaptive_settings_are_checked(words, message, tmp_path):
@@ -283,7 +297,7 @@ def test_adaptive_settings_come_from_a_recipe_too(tmp_path):
 
 
 def test_shares_are_named_by_a_weight_that_evens_them_out(renderer):
-    from mixgen.training.weights import even_weight
+    from mixgen.training.mix_callback import even_weight
 
     weights = {"calculator": 0.2, "tictactoe": 1.0}
 
@@ -299,11 +313,8 @@ def test_shares_are_named_by_a_weight_that_evens_them_out(renderer):
 
 
 def test_no_share_dominates_alone():
-    from mixgen.training.weights import even_weight
+    from mixgen.training.mix_callback import even_weight
 
     assert even_weight({"calculator": 9.0}, {"calculator": 1.0})[1] == 0.0
     assert even_weight({"a": 0.0, "b": 0.0}, {"a": 1.0, "b": 1.0})[1] == 0.0
-    assert list(itertools.islice(even_weight({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0}), 2)) == [
-        "b",
-        pytest.approx(2 / 3),
-    ]
+    assert even_weight({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0}) == ("b", pytest.approx(2 / 3), 1)

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from mixgen import MixConfig, MixTrainer, RecipeError, configure_mix
 from mixgen.encoding.rows import RowDataset
+from mixgen.training.mix_callback import MixCallback
 from mixgen.training.model import build_model, load_pretrained
 from mixgen.training.trainer import collate
-from mixgen.training.weights import WeightsCallback
 
 SMALL = {
     "depth": 1,
@@ -221,7 +221,7 @@ def test_a_task_that_dominates_is_named_once_with_the_weight_that_evens_it_out(
 ):
     mix = configure_mix(calculator=0.3, tictactoe=2.0)
     trainer = trainer_of(mix, renderer, tmp_path, per_device_train_batch_size=16)
-    trainer.add_callback(WeightsCallback(trainer.train_dataset.schedule, max_task_share=0.9))
+    trainer.add_callback(MixCallback(trainer.train_dataset.schedule, max_task_share=0.9))
     trainer.train()
     lines = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     assert len(lines) == 2  # of the tokens and of the loss, once each in two logs
@@ -229,7 +229,7 @@ def test_a_task_that_dominates_is_named_once_with_the_weight_that_evens_it_out(
     assert "% of the trained tokens; a weight of 0." in lines[0]
     assert lines[0].endswith("instead of 2 would even it out")
     balanced = trainer_of(configure_mix(calculator=1.0, tictactoe=0.2), renderer, tmp_path / "b")
-    balanced.add_callback(WeightsCallback(balanced.train_dataset.schedule, max_task_share=0.9))
+    balanced.add_callback(MixCallback(balanced.train_dataset.schedule, max_task_share=0.9))
     balanced.train()
     assert "warning" not in capsys.readouterr().out
 

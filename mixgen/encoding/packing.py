@@ -60,7 +60,8 @@ def draw_block(
 
 
 def choose_fill(blocks: Sequence[Sequence[int]], *, num_rows: int, max_seq_len: int) -> float:
-    """The largest of `FILLS` at which blocks lose at most `MAX_CROPPED` of their tokens.
+    """The largest of `FILLS` at which blocks lose at most `MAX_CROPPED` of their tokens, or the
+    smallest if none does.
 
     Args:
         blocks: The lengths of the examples of some blocks, in tokens, drawn at the largest fill.

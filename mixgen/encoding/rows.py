@@ -3,7 +3,11 @@
 Rows come in blocks; a block draws its own examples from its own random streams and packs them.
 Nothing depends on the rank, the worker, the number of processes or what was drawn before, so that
 resuming needs one number, costs nothing, and every number of processes sees the same global
-batches. Where weights change (`Schedule`), a block ends early and another begins.
+batches. Where weights change (`Schedule`), a block ends early and another begins. (Weights that
+adapt follow from losses too: `adaptive`.)
+
+A process that reads a part of a block makes all of it: with fewer rows at a time on a process than
+`rows_per_block`, several processes or workers make the same blocks.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ class RowDataset(Sequence[Row]):
         rows_per_block: Most rows in a block; another value gives other rows.
         split: The split that examples are drawn from.
         seed: The run's seed.
-        rows_per_step: Rows in an optimizer step, which the schedule counts in.
+        rows_per_step: Rows in an optimizer step, which the schedule counts in; MixTrainer sets it.
     """
 
     def __init__(

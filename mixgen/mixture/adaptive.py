@@ -64,14 +64,18 @@ class AdaptiveConfig:
 def next_weights(
     weights: Sequence[float], losses: Sequence[float | None], *, rate: float, smoothing: float
 ) -> list[float]:
-    """The weights of the next stage; they sum to 1.
+    """The weights that follow from those before and from losses.
 
     Args:
-        weights: Those in force when the losses were measured.
+        weights: The probabilities that the change comes on top of.
         losses: The mean loss of each task, in nats a token; None where it was not drawn, which
             counts as the mean of the others.
         rate: See `AdaptiveConfig`.
         smoothing: See `AdaptiveConfig`.
+
+    Returns:
+        Probabilities, rounded to four digits, at least 0.0001. Losses differ in their last digits
+        between numbers of processes: rounding makes it unlikely, not impossible, that rows do too.
 
     Example:
         >>> next_weights([0.5, 0.5], [2.0, 1.0], rate=1.0, smoothing=0.0)
@@ -83,7 +87,6 @@ def next_weights(
     highest = max(exponents)  # taken off, so that nothing overflows
     raised = [w * math.exp(e - highest) for w, e in zip(weights, exponents, strict=True)]
     total = math.fsum(raised)
-    # Rounded: losses of other numbers of processes differ in their last digits.
     return [
         round((1 - smoothing) * value / total + smoothing / len(raised), 4) or 1e-4
         for value in raised
@@ -108,7 +111,7 @@ class AdaptiveSchedule(Schedule):
         """Gives the first two stages the weights to begin with."""
         if any(len(points) > 1 for points in self.points):
             raise RecipeError("adaptive weights begin with one number a task, not with a schedule")
-        self.take_up([], step=0)
+        self.load_state_dict({}, step=0)
         self.mix_at(0)
 
     @cached_property
@@ -143,17 +146,14 @@ class AdaptiveSchedule(Schedule):
         width = len(self.tasks)
         self._decided[stage * width : (stage + 1) * width] = list(weights)
 
-    def decide_after(self, step: int, losses: Mapping[str, float]) -> Mix:
-        """Decides at the end of a stage what is in force after the next one.
+    def weights_after(self, step: int, losses: Mapping[str, float]) -> list[float]:
+        """What to decide at the end of a stage, for `stage_after(step)`; one weight a task.
 
         Args:
             step: The steps that are done, a multiple of `config.every`.
             losses: The mean loss of each task in the stage that ended, by name.
-
-        Returns:
-            What is in force from `step + config.every` on.
         """
-        now = self.mix_at(step)  # the next stage's, on top of which this decision comes
+        now = self.mix_at(step)  # of the stage between, on top of which the change comes
         found = next_weights(
             now.probabilities,
             [losses.get(task.name) for task in now.active],
@@ -161,19 +161,37 @@ class AdaptiveSchedule(Schedule):
             smoothing=self.config.smoothing,
         )
         by_name = dict(zip((task.name for task in now.active), found, strict=True))
-        weights = [by_name.get(task.name, 0.0) for task in self.tasks]
-        self.decide(step // self.config.every + 1, weights)
-        return self.mix_at(step + self.config.every)
+        return [by_name.get(task.name, 0.0) for task in self.tasks]
 
-    def take_up(self, decisions: Sequence[Sequence[float]], step: int) -> None:
-        """Goes on after `step` steps from `decisions`; stages without any get the first weights."""
-        first = [points[0][1] for points in self.points]
+    def stage_after(self, step: int) -> int:
+        """The stage that is decided after `step` steps: not the next one but the one after."""
+        return step // self.config.every + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every decision, for a checkpoint."""
+        names = [task.name for task in self.tasks]
+        return {"every": self.config.every, "tasks": names, "weights": self.decisions}
+
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """Goes on after `step` steps with a checkpoint's decisions.
+
+        They may be of another `every` and other tasks: a stage has the weights that its first step
+        had, a task that is new its first weight.
+        """
+        first = {
+            task.name: points[0][1] for task, points in zip(self.tasks, self.points, strict=True)
+        }
         for stage in range(step // self.config.every + 2):
-            self.decide(stage, decisions[stage] if stage < len(decisions) else first)
+            weights = first
+            if decided := state.get("weights"):
+                index = min(stage * self.config.every // state["every"], len(decided) - 1)
+                known = dict(zip(state["tasks"], decided[index], strict=True))
+                weights = {name: known.get(name, weight) for name, weight in first.items()}
+            self.decide(stage, list(weights.values()))
 
     @property
     def decisions(self) -> list[list[float]]:
-        """The weights of every stage that is decided: what a checkpoint saves."""
+        """The weights of every stage that is decided."""
         width = len(self.tasks)
         stages = [
             list(self._decided[at : at + width]) for at in range(0, len(self._decided), width)

@@ -4,7 +4,8 @@
 
 A weight is one number, or numbers by where they begin: an optimizer step, or below 1 a share of
 training. Between two of them a task keeps the first (`step`) or goes straight from one to the next
-(`linear`). A stage is a stretch of steps at whose ends the rule changes; rows are drawn in blocks
+(`linear`). Points that come to the same step replace each other.
+A stage is a stretch of steps at whose ends the rule changes; rows are drawn in blocks
 that never cross stages, so that a change comes exactly at its step.
 """
 
@@ -55,7 +56,7 @@ def read_points(name: str, weight: object) -> Points:
         check_weight(name, value)
         if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at < math.inf:
             raise RecipeError(f"weight of {name} must be given from a step, got {at!r}")
-        if at >= 1 and at != int(at):
+        if at >= 1 and isinstance(at, float):
             raise RecipeError(
                 f"weight of {name} from {at}: a step is whole, a share of training is below 1"
             )
@@ -71,7 +72,7 @@ def read_points(name: str, weight: object) -> Points:
 def _number(text: str) -> float | str:
     """The number that a text is, or the text."""
     try:
-        return float(text)
+        return int(text) if text.strip().isdigit() else float(text)
     except ValueError:
         return text
 
@@ -138,6 +139,16 @@ class Schedule:
             for task, points in zip(self.tasks, self.points, strict=True)
             if any(weight for _, weight in points)
         )
+
+    @property
+    def unreached(self) -> list[str]:
+        """The points that come only after the end of training, for people."""
+        return [
+            f"{task.name}={weight} from step {at:,}"
+            for task, points in zip(self.tasks, self._points, strict=True)
+            for at, weight in points
+            if at >= self.num_steps and len(points) > 1
+        ]
 
     def stage(self, step: int) -> tuple[int, int | None]:
         """The stage of a step: its first step, and the first after it (None: it never ends)."""

@@ -75,8 +75,8 @@ def interleaved(
         mix: Tasks and weights.
         split: `"train"`, `"validation"` or `"test"`; no problem is in two of them.
         seed: The run's seed.
-        block: Which of the seed's independent streams; training rows are cut from blocks 0, 1, 2
-            and so on.
+        block: Which of the seed's independent streams; a block of training rows is drawn from the
+            one with the number of its first row.
     """
     from datasets import interleave_datasets
 

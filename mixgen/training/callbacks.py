@@ -49,11 +49,9 @@ class MixProgressCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Moves the bar; logs at the end of training too."""
+        """Moves the bar."""
         if self.bar is not None:
             self.bar.update(1)
-        if state.global_step >= state.max_steps:
-            control.should_log = True
 
     def on_log(
         self,

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -24,6 +25,7 @@ from mixgen.errors import OutputError
 STATE_FILE: Final = "mixgen_state.json"
 RECIPE_FILE: Final = "recipe.yaml"
 STAGING: Final = ".saving"
+STATE_KEYS: Final = {"step", "next_row", "fingerprint", "versions", "decisions"}
 CHECKPOINT: Final = re.compile(r"checkpoint-(\d+)")
 LIBRARIES: Final = (
     "mixgen",
@@ -40,7 +42,7 @@ class Checkpoint(NamedTuple):
     """A whole checkpoint."""
 
     path: Path
-    state: dict[str, Any]  # see `MixTrainer`
+    state: dict[str, Any]  # see `ResumableTrainer`
     recipe: dict[str, Any] | None  # of the run that saved it
 
 
@@ -72,9 +74,9 @@ def seal(folder: Path, state: Mapping[str, Any]) -> None:
         _sync(path)
 
 
-def publish(folder: Path, final: Path) -> None:
+def commit(folder: Path, final: Path) -> None:
     """Renames a sealed checkpoint to its place; one that is there is replaced."""
-    if final.exists():  # a broken one, which a resumed run has come to again
+    if final.exists():  # an incomplete one, which a resumed run has come to again
         final.rename(folder.parent / "replaced")
     folder.rename(final)
     _sync(final.parent)
@@ -92,17 +94,44 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def replace(written: Path, final: Path) -> None:
+    """Renames a file that is written to its place, once it is on the disk."""
+    _sync(written)
+    written.replace(final)
+    _sync(final.parent)
+
+
+def rotate(output_dir: Path, *, newest: Path, limit: int | None) -> None:
+    """Deletes the oldest complete checkpoints but `limit`; `newest` is always kept.
+
+    Incomplete ones do not count, and are left to the user.
+    """
+    complete = []
+    for path in _checkpoints(output_dir).values():
+        with suppress(OutputError):
+            complete.append(read_checkpoint(path))
+    others = sorted(one.state["step"] for one in complete if one.path != newest)
+    if limit is not None and limit > 0:
+        for step in others[: max(len(complete) - limit, 0)]:
+            shutil.rmtree(output_dir / f"checkpoint-{step}", ignore_errors=True)
+
+
+def _checkpoints(output_dir: Path) -> dict[int, Path]:
+    """The directories of checkpoints, complete or not, by step."""
+    return {
+        int(match[1]): path
+        for path in output_dir.iterdir()
+        if (match := CHECKPOINT.fullmatch(path.name)) and path.is_dir()
+    }
+
+
 def newest_checkpoint(output_dir: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest whole checkpoint of a run.
 
     Returns:
         It, or None; and what is wrong with each newer one that was passed over.
     """
-    found = {
-        int(match[1]): path
-        for path in output_dir.iterdir()
-        if (match := CHECKPOINT.fullmatch(path.name)) and path.is_dir()
-    }
+    found = _checkpoints(output_dir)
     passed_over: list[str] = []
     for step in sorted(found, reverse=True):
         try:
@@ -120,13 +149,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         state = json.loads((path / STATE_FILE).read_text())
-        files, _ = dict(state["files"]), int(state["step"])
+        files = dict(state["files"])
     except FileNotFoundError:
         raise OutputError(f"{path} is not complete: it has no {STATE_FILE}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
             f"{path} is not complete: {STATE_FILE} cannot be read ({error})"
         ) from None
+    if missing := STATE_KEYS - state.keys():
+        names = ", ".join(sorted(missing))
+        raise OutputError(f"{path} is of another version of mixgen: its {STATE_FILE} lacks {names}")
     for name, size in files.items():
         file = path / name
         if not file.is_file():

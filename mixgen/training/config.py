@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from typing import Any, Final, Literal
 
 import torch
+import yaml
 from transformers import TrainingArguments
 
 from mixgen.errors import RecipeError
@@ -48,6 +48,8 @@ UNSUPPORTED: Final = {
     "eval_strategy": "there is no evaluation during training yet",
     "do_eval": "there is no evaluation during training yet",
     "load_best_model_at_end": "there is no evaluation during training yet",
+    "save_on_each_node": "all machines share the output_dir",
+    "include_num_input_tokens_seen": "tokens are counted as they are",
 }
 
 
@@ -282,8 +284,8 @@ def _read_adaptive(given: Any) -> dict[str, Any] | None:
     """The settings of adaptive weights, all of them; None if weights do not adapt."""
     if isinstance(given, str):
         try:
-            given = json.loads(given.lower() if given in ("True", "False") else given)
-        except ValueError:
+            given = yaml.safe_load(given)
+        except yaml.YAMLError:
             raise RecipeError(f"adaptive must be true or a mapping, got {given!r}") from None
     if given is None or given is False:
         return None

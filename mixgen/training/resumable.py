@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,26 +12,29 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
-from transformers.trainer_utils import rotate_checkpoints
 
 from mixgen.encoding.rows import RowDataset
-from mixgen.errors import OutputError
+from mixgen.errors import OutputError, RecipeError
 from mixgen.mixture.adaptive import AdaptiveSchedule
 from mixgen.training.checkpoint import (
     RECIPE_FILE,
     STAGING,
+    commit,
     library_versions,
     newest_checkpoint,
-    publish,
     read_checkpoint,
+    replace,
+    rotate,
     seal,
 )
 from mixgen.training.config import MixConfig
 
 # What a full disk or a directory that is gone is raised as: by Python, torch.save and safetensors.
 SAVE_ERRORS: Final = (OSError, RuntimeError, SafetensorError)
+# Some are of another kind, and say so themselves.
+NOT_OF_FILES: Final = (torch.OutOfMemoryError, torch.distributed.DistError)
 
 
 @contextmanager
@@ -38,11 +42,13 @@ def _fitting(checkpoint: str | None) -> Iterator[None]:
     """Turns a checkpoint of another model, or one that is damaged, into one clear error."""
     try:
         yield
-    except (*SAVE_ERRORS, ValueError, KeyError, EOFError, UnpicklingError) as error:
+    except NOT_OF_FILES:
+        raise
+    except (*SAVE_ERRORS, ValueError, KeyError, TypeError, EOFError, UnpicklingError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OutputError(
             f"{checkpoint} does not fit this run, or is damaged ({reason[:300]}): "
-            "delete it, or give another --output_dir"
+            "give another --output_dir, or go on from an earlier one without it"
         ) from error
 
 
@@ -61,14 +67,22 @@ class ResumableTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.train_dataset.rows_per_step = self.args.rows_per_step
+        rows, config = self.train_dataset, self.args
+        rows.rows_per_step = config.rows_per_step
+        if isinstance(rows.schedule, AdaptiveSchedule):
+            ahead = math.ceil(config.rows_ahead / config.rows_per_step) + 1
+            if rows.schedule.config.every < ahead:
+                raise RecipeError(
+                    f"adaptive: every must be at least {ahead}, got {rows.schedule.config.every}: "
+                    "rows are made that many steps ahead"
+                )
 
     def running_state(self) -> dict[str, Any]:
         """What a subclass saves too; every process calls it."""
         return {}
 
-    def take_up(self, state: dict[str, Any]) -> None:
-        """Takes up what `running_state` gave."""
+    def load_running_state(self, state: dict[str, Any]) -> None:
+        """Sets what `running_state` gave, in whole or in part; what is missing begins anew."""
 
     def train(
         self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
@@ -81,19 +95,26 @@ class ResumableTrainer(Trainer):
         if resume_from_checkpoint is True:
             found, _ = newest_checkpoint(Path(str(self.args.output_dir)))
             resume_from_checkpoint = str(found.path) if found else None
+        if self.args.process_index == 0:  # what a kill inside a save has left
+            shutil.rmtree(Path(str(self.args.output_dir)) / STAGING, ignore_errors=True)
         if resume_from_checkpoint:
-            self._go_on_from(Path(str(resume_from_checkpoint)))
+            self._resume_from(Path(str(resume_from_checkpoint)))
+        else:
+            self.train_dataset.start_at(row=0, step=0)
+            self.load_running_state({})
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def _go_on_from(self, path: Path) -> None:
+    def _resume_from(self, path: Path) -> None:
         """Takes up the rows, the decisions and the sums of a checkpoint."""
         state, rows = read_checkpoint(path).state, self.train_dataset
+        with _fitting(str(path)):
+            TrainerState.load_from_json(str(path / TRAINER_STATE_NAME))
         if state["fingerprint"] != rows.fingerprint and not self.args.resume_anyway:
-            now = library_versions()
+            before, now = {**state, **state["versions"]}, {**self._state(), **library_versions()}
             changed = [
-                f"{name} {old} -> {now.get(name)}"
-                for name, old in state["versions"].items()
-                if old != now.get(name)
+                f"{key} {before[key]} -> {now[key]}"
+                for key in ("seed", "max_seq_len", "rows_per_block", *library_versions())
+                if key in before and before[key] != now[key]
             ]
             reason = ", ".join(changed) or "a task's code or settings"
             raise OutputError(
@@ -102,14 +123,18 @@ class ResumableTrainer(Trainer):
             )
         rows.start_at(row=state["next_row"], step=state["step"])
         if isinstance(rows.schedule, AdaptiveSchedule):
-            rows.schedule.take_up(state["decisions"], state["step"])
-        self.take_up(state)
+            rows.schedule.load_state_dict(state["decisions"], state["step"])
+        self.load_running_state(state)
 
     def _init_training_state(self, max_steps: int, *args: Any) -> Any:
         started = super()._init_training_state(max_steps, *args)
         # A checkpoint's logging_steps and save_steps would hold, not those that are asked for now.
         self.state.compute_steps(self.args, max_steps)
         return started
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _fitting(checkpoint):
+            super()._load_rng_state(checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with _fitting(resume_from_checkpoint):
@@ -149,12 +174,12 @@ class ResumableTrainer(Trainer):
                 if recipe.is_file():
                     shutil.copy(recipe, staged)
                 seal(staged, state)
-                publish(staged, output_dir / name)
+                commit(staged, output_dir / name)
         except SAVE_ERRORS as caught:
             error = caught
         self._agree_on(step, error)
         if self.args.should_save:
-            rotate_checkpoints(str(output_dir), self.args.save_total_limit)
+            rotate(output_dir, newest=output_dir / name, limit=self.args.save_total_limit)
 
     def _agree_on(self, step: int, error: Exception | None) -> None:
         """Fails on all processes if saving failed on one."""
@@ -183,7 +208,7 @@ class ResumableTrainer(Trainer):
             "rows_per_block": rows.rows_per_block,
             "global_batch_size": self.args.rows_per_step,
             "weights": str(schedule),
-            "decisions": schedule.decisions if isinstance(schedule, AdaptiveSchedule) else [],
+            "decisions": schedule.state_dict() if isinstance(schedule, AdaptiveSchedule) else {},
             "fingerprint": rows.fingerprint,
             "versions": library_versions(),
             **self.running_state(),
@@ -195,7 +220,7 @@ class ResumableTrainer(Trainer):
             path = Path(str(self.args.output_dir)) / TRAINER_STATE_NAME
             written = path.with_name(f".{path.name}")
             self.state.save_to_json(str(written))
-            written.replace(path)
+            replace(written, path)
 
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None

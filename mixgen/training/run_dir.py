@@ -17,10 +17,13 @@ from mixgen.training.checkpoint import (
     STAGING,
     newest_checkpoint,
     read_recipe_file,
+    replace,
 )
 
 FINISHED_FILE: Final = "trainer_state.json"  # written last
 LOCK_FILE: Final = ".lock"
+# What a run that is killed before it trains may leave.
+NEGLIGIBLE: Final = {LOCK_FILE, STAGING, f".{RECIPE_FILE}"}
 LOCK_SECONDS: Final = 10.0  # a killed run's DataLoader workers outlive it by some seconds
 # What every resolved recipe has: a file without it is not ours.
 RECIPE_KEYS: Final = {"weights", "max_seq_len", "rows_per_block", "global_batch_size"}
@@ -33,7 +36,6 @@ RUN_FILES: Final = (
     "model*.safetensors*",
     "tokenizer*.json",
     FINISHED_FILE,
-    RECIPE_FILE,
 )
 # What does not change the result of a run: two recipes that differ only here are the same run.
 IRRELEVANT: Final = {
@@ -100,7 +102,7 @@ def inspect_run_dir(
         if output_dir.exists() and not output_dir.is_dir():
             raise OutputError(f"output_dir {output_dir} is a file, not a directory")
         empty = not output_dir.exists() or all(
-            path.name == LOCK_FILE for path in output_dir.iterdir()
+            path.name in NEGLIGIBLE for path in output_dir.iterdir()
         )
         checkpoint, passed_over = (None, []) if empty else newest_checkpoint(output_dir)
     except (OSError, ValueError) as error:
@@ -129,6 +131,9 @@ def inspect_run_dir(
         found = checkpoint.recipe
     differing = differing_keys(found or {}, recipe)
     if differing and not resume_anyway:
+        if any(text.startswith("global_batch_size ") for text in differing):
+            rows = (found or {}).get("global_batch_size")
+            differing.append(f"--global_batch_size={rows} keeps that")
         raise OutputError(
             f"output_dir {output_dir} holds another run ({', '.join(differing)}): give another "
             "--output_dir, --overwrite to replace it, or --resume_anyway to go on with it"
@@ -179,16 +184,17 @@ def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
         shutil.rmtree(output_dir / STAGING, ignore_errors=True)  # what a kill broke off
         (output_dir / FINISHED_FILE).unlink(missing_ok=True)
         if overwrite and _run_recipe(output_dir) is not None:
-            for pattern in RUN_FILES:
-                for path in output_dir.glob(pattern):
-                    path.unlink()
+            # The recipe stays until the new one replaces it: without, this is no run's directory.
             for path in output_dir.iterdir():
                 if CHECKPOINT.fullmatch(path.name) and path.is_dir():
                     shutil.rmtree(path)
+            for pattern in RUN_FILES:
+                for path in output_dir.glob(pattern):
+                    path.unlink()
         output_dir.mkdir(parents=True, exist_ok=True)
         written = output_dir / f".{RECIPE_FILE}"
         written.write_text(yaml.safe_dump(dict(recipe), sort_keys=False))
-        written.replace(output_dir / RECIPE_FILE)  # other processes see all of it or none
+        replace(written, output_dir / RECIPE_FILE)
     except OSError as error:
         raise OutputError(f"output_dir {output_dir} cannot be written: {error.strerror}") from error
 

@@ -93,10 +93,11 @@ class MixTrainer(ResumableTrainer):
         dtype = torch.float32 if self.args.device.type == "mps" else torch.float64
         self._sums_K4 = torch.zeros(len(self.task_names), 4, dtype=dtype, device=self.args.device)
         self._waited = 0.0  # seconds since the last log
-        self._logged_at = time.perf_counter()
+        self._logged_at = 0.0  # on the clock of `time.perf_counter`
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any) -> Any:
         """See `Trainer.get_batch_samples`; counts the time that the rows take to come."""
+        self._logged_at = self._logged_at or time.perf_counter()  # the first step begins
         return super().get_batch_samples(self._timed(epoch_iterator), *args)
 
     def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
@@ -159,6 +160,10 @@ class MixTrainer(ResumableTrainer):
         sums = self._sums_K4.new_zeros(len(self.task_names) + 1, 4)  # the first row is padding's
         self._sums_K4 += sums.index_add_(0, tasks_BT.flatten() + 1, counts_BT4.flatten(0, 1))[1:]
 
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self.control.should_log |= self.state.global_step >= self.state.max_steps
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """See `Trainer.log`; every process calls it at the same steps."""
         if "loss" in logs:
@@ -186,9 +191,10 @@ class MixTrainer(ResumableTrainer):
         sums = self.accelerator.reduce(self._sums_K4, reduction="sum").tolist()
         return {"sums": dict(zip(self.task_names, sums, strict=True))}
 
-    def take_up(self, state: dict[str, Any]) -> None:
+    def load_running_state(self, state: dict[str, Any]) -> None:
         """Goes on adding to the sums of a checkpoint, which one process takes for all."""
+        self._sums_K4.zero_()
         if self.args.process_index == 0:
             for index, name in enumerate(self.task_names):
-                sums = state["sums"].get(name, [0.0] * 4)
+                sums = state.get("sums", {}).get(name, [0.0] * 4)
                 self._sums_K4[index] = self._sums_K4.new_tensor(sums)

@@ -1,4 +1,4 @@
-"""What a run says about its weights, and how they adapt to the losses of the tasks."""
+"""What a run says about its mix while it trains, and weights that adapt to the tasks' losses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mixgen.mixture.schedule import Schedule
 from mixgen.mixture.weights import Mix
 
 
-class WeightsCallback(TrainerCallback):
+class MixCallback(TrainerCallback):
     """Says when weights change and when one task dominates; decides weights that adapt.
 
     Args:
@@ -28,6 +28,7 @@ class WeightsCallback(TrainerCallback):
         self.schedule = schedule
         self.max_task_share = max_task_share
         self.warned: set[tuple[str, str]] = set()
+        self.logged_at = 0  # step of the last log
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -51,11 +52,13 @@ class WeightsCallback(TrainerCallback):
         """Warns of a task that dominates, and decides adaptive weights."""
         if not logs or "loss" not in logs:
             return
-        if state.is_world_process_zero:
-            self._warn(state.global_step, logs)
-        schedule = self.schedule
-        if isinstance(schedule, AdaptiveSchedule) and schedule.is_decision(state.global_step):
-            self._decide(schedule, state)
+        schedule, step = self.schedule, state.global_step
+        if isinstance(schedule, AdaptiveSchedule):
+            if schedule.is_decision(step):
+                self._decide(schedule, state)
+        elif state.is_world_process_zero and self.logged_at >= schedule.stage(step - 1)[0]:
+            self._warn(schedule.mix_at(step - 1), logs)
+        self.logged_at = step
 
     def _decide(self, schedule: AdaptiveSchedule, state: TrainerState) -> None:
         step, every = state.global_step, schedule.config.every
@@ -66,16 +69,15 @@ class WeightsCallback(TrainerCallback):
             if "loss" in entry and step - every < entry["step"] <= step
         ]
         losses = mean_losses(entries, [task.name for task in schedule.active])
-        found = schedule.decide_after(step, losses)
-        # Sums are the same on all processes, but only one may decide.
-        stage = step // every + 1
-        schedule.decide(stage, broadcast_object_list([list(found.weights)])[0])
+        weights = schedule.weights_after(step, losses)
+        weights = broadcast_object_list([weights])[0]  # one process decides for all
+        stage = schedule.stage_after(step)
+        schedule.decide(stage, weights)
         if state.is_world_process_zero and stage * every < state.max_steps:
             now = mix_text(schedule.mix_at(stage * every))
             _say(f"step {step}: weights from step {stage * every} on will be {now}")
 
-    def _warn(self, step: int, logs: Mapping[str, Any]) -> None:
-        mix = self.schedule.mix_at(max(step - 1, 0))
+    def _warn(self, mix: Mix, logs: Mapping[str, Any]) -> None:
         names = [task.name for task in mix.active]
         weights = dict(zip((task.name for task in mix.tasks), mix.weights, strict=True))
         tokens = {name: float(logs.get(f"tokens/{name}", 0)) for name in names}
