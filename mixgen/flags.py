@@ -136,7 +136,7 @@ def _flag(key: str, value: Any) -> list[str]:
         return [f"--{key}", *map(str, value)]
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # `6e6` for a number of tokens
-    return [f"--{key}={json.dumps(value) if isinstance(value, dict) else value}"]
+    return [f"--{key}={json.dumps(value, default=str) if isinstance(value, dict) else value}"]
 
 
 def parse_flags(parser: argparse.ArgumentParser, flags: list[str], source: str) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mixgen.errors import MixgenError, OutputError, RecipeError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 USER_ERROR = 2  # exit status
 INTERRUPTED = 130
+LAUNCHERS = {"accelerate", "accelerate.commands.launch", "torchrun", "torch.distributed.run"}
 PR_SET_PDEATHSIG = 1  # of prctl(2): the signal to get when the parent dies
 MAX_SHOWN = 400  # characters of an example
 
@@ -74,7 +75,6 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
 
     recipe = parse_recipe(argv, weights)
 
-    from accelerate.utils import broadcast_object_list
     from transformers.utils.logging import disable_progress_bar
 
     from mixgen.encoding.renderer import Renderer
@@ -83,7 +83,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
     from mixgen.training.callbacks import MixProgressCallback, StopCallback
     from mixgen.training.mix_callback import MixCallback
     from mixgen.training.plot import plot_losses
-    from mixgen.training.run_dir import inspect_run_dir, lock_run_dir, prepare_run_dir
+    from mixgen.training.run_dir import RunLock, inspect_run_dir, prepare_run_dir
     from mixgen.training.trainer import MixTrainer
 
     disable_progress_bar()  # a bar for each file that is saved
@@ -98,8 +98,9 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         resume=config.resume,
         resume_anyway=config.resume_anyway,
     )
-    # One process looks for all: another may see files later, or not at all.
-    state = broadcast_object_list([inspect() if chief else None])[0]
+    state = _for_all(inspect, chief)  # another process may see files later, or not at all
+    if state.differing and state.checkpoint and state.step >= config.max_steps:
+        raise OutputError(f"{state.checkpoint} is not before the end at step {config.max_steps:,}")
     if state.finished:
         if chief:
             print(f"{output_dir} holds this run, finished. To train it again, add --overwrite.")
@@ -119,7 +120,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         seed=config.seed,
     )
     stop = StopCallback()
-    with _refusing_clearly():
+    with _refusing_clearly(str(output_dir)):
         trainer = MixTrainer(
             model=model,
             args=config,
@@ -131,13 +132,18 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
                 MixCallback(schedule, config.max_task_share),
             ],
         )
-    if chief:  # only now, when nothing is left to be refused, is an earlier run replaced
-        lock = lock_run_dir(output_dir)
+
+    def prepare() -> None:
+        lock.acquire()
         if inspect() != state:
             raise OutputError(
                 f"another run was training in output_dir {output_dir} until now: start again"
             )
         prepare_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
+
+    lock = RunLock(output_dir)
+    _for_all(prepare, chief)  # only now, when nothing is left to be refused
+    if chief:
         _print_start(recipe, model, dataset, shares)
         for point in schedule.unreached:
             print(f"warning: {point} is never reached: training has {config.max_steps:,} steps")
@@ -166,14 +172,34 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         )
 
 
+def _for_all(act: Callable[[], Any], chief: bool) -> Any:
+    """What the first process does for all; its error is everyone's."""
+    from accelerate.utils import broadcast_object_list
+
+    found: list[Any] = [None, None]
+    if chief:
+        try:
+            found[0] = act()
+        except MixgenError as error:
+            found[1] = error
+    found = broadcast_object_list(found)
+    if found[1]:
+        raise found[1]
+    return found[0]
+
+
 @contextmanager
-def _refusing_clearly() -> Iterator[None]:
-    """Turns a setting that a library refuses into one clear error."""
+def _refusing_clearly(output_dir: str = "") -> Iterator[None]:
+    """Turns a setting that a library refuses, or a directory, into one clear error."""
     try:
         yield
     except MixgenError:
         raise
     except (ValueError, ImportError, OSError, MemoryError) as error:
+        if output_dir and isinstance(error, OSError) and output_dir in str(error.filename):
+            raise OutputError(
+                f"output_dir {output_dir} cannot be made: {error.strerror}"
+            ) from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise RecipeError(f"these settings do not work together here: {reason[:500]}") from error
 
@@ -188,7 +214,7 @@ def _saving_clearly(output_dir: Path) -> Iterator[None]:
     except SAVE_ERRORS as error:
         raise OutputError(
             f"the trained model cannot be saved in {output_dir}: {' '.join(str(error).split())}; "
-            "its last checkpoint is there, and the same command goes on from it"
+            "checkpoints are as they were, and the same command goes on from the last"
         ) from error
 
 
@@ -207,7 +233,10 @@ def _model_and_tokenizer(
         return load_pretrained(config)
     if checkpoint:
         # The weights were trained with this one, whatever the tasks would give today.
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        except Exception as error:  # the library raises what its parsers do
+            raise OutputError(f"the tokenizer in {checkpoint} is damaged: {error}") from error
         return build_model(config, tokenizer), tokenizer
     made: list[PreTrainedTokenizerBase | None] = [None]
     if config.process_index == 0:
@@ -236,6 +265,7 @@ def _print_start(
         f"{task.name}={task.token_share:.4f} ({task.mean_tokens:.0f} each)" for task in shares
     )
     print("Shares of tokens: " + ", ".join(lengths))
+    fill = rows.fill_at(0, rows.rows_per_block)
     origin = config.model_name_or_path or f"depth {config.depth}, width {model.config.hidden_size}"
     print(
         f"Model: {model.num_parameters():,} parameters, {type(model).__name__} ({origin}), "
@@ -243,7 +273,7 @@ def _print_start(
     )
     print(
         f"Training: {config.max_steps:,} steps of {config.tokens_per_step:,} tokens "
-        f"({config.rows_per_step} rows of {config.max_seq_len}, {rows.fill_at(0):.0%} full), "
+        f"({config.rows_per_step} rows of {config.max_seq_len}, {fill:.0%} full), "
         f"{config.world_size} process(es) on {config.device.type}, into {config.output_dir}"
     )
     for task in schedule.active:
@@ -263,7 +293,7 @@ def _end_with_launcher() -> None:
     parent = Path(f"/proc/{os.getppid()}/cmdline")
     if sys.platform == "linux" and parent.is_file():
         words = {Path(os.fsdecode(word)).name for word in parent.read_bytes().split(b"\0")[:3]}
-        if words & {"accelerate", "torchrun", "torch.distributed.run"}:
+        if words & LAUNCHERS:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

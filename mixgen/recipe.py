@@ -285,7 +285,7 @@ def _make_config(given: dict[str, Any], sources: Mapping[str, str], name: str) -
 def _explain(error: Exception, given: Mapping[str, Any], sources: Mapping[str, str]) -> str:
     """The message of a refused configuration, with its source and, for a choice, the nearest."""
     message = " ".join(str(error).split())
-    key = message.partition(" ")[0]
+    key = message.partition(" ")[0].rstrip(":")
     if choice := re.fullmatch(r"(\S+) is not a valid \w+, please select one of \[(.*)\]", message):
         key = next((key for key, value in given.items() if str(value) == choice[1]), key)
         options = re.findall(r"[\w-]+", choice[2])
@@ -306,12 +306,15 @@ def _resolve(
     for task in schedule.tasks:
         if settings := dataclasses.asdict(task.config):
             resolved[task.name] = settings
-    own = (key for key in type(config).__annotations__ if key not in UNRESOLVED)
-    fields = {field.name for field in dataclasses.fields(config)} - SECRET - ONCE
+    own = [key for key in type(config).__annotations__ if key not in UNRESOLVED]
+    fields = {field.name: field for field in dataclasses.fields(config)}
     given = {**given, "adaptive": config.adaptive}  # all of its settings
     for key in dict.fromkeys([*own, *given]):
-        value = given.get(key, getattr(config, key, None))
-        if key in fields and value is not None:
+        if key not in fields or key in SECRET | ONCE:
+            continue
+        value = given.get(key, getattr(config, key))
+        # A default that is given is no other run than one that is not.
+        if value is not None and (key in own or value != fields[key].default):
             resolved[key] = getattr(value, "value", value)
     # Whatever sets it here, so that the run is the same on other processes.
     resolved["global_batch_size"] = config.rows_per_step

@@ -11,11 +11,10 @@ from mixgen.main import main
 from mixgen.training.trainer import MixTrainer
 
 compute_loss = MixTrainer.compute_loss
-folder = Path(os.environ["ROWS_FOLDER"])
 
 
 def recording(self, model, inputs, *args, **kwargs):
-    with (folder / f"rank-{self.args.process_index}").open("a") as file:
+    with (Path(os.environ["ROWS_FOLDER"]) / f"rank-{self.args.process_index}").open("a") as file:
         for row in inputs["input_ids"]:
             digest = blake2b(row.numpy().tobytes(), digest_size=8).hexdigest()
             file.write(f"{self.state.global_step} {digest}\n")

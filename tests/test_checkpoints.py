@@ -25,7 +25,7 @@ from mixgen.training.callbacks import ECHO_SECONDS, StopCallback
 from mixgen.training.checkpoint import commit, newest_checkpoint, rotate, seal
 from mixgen.training.mix_callback import MixCallback, mean_losses
 from mixgen.training.model import build_model
-from mixgen.training.run_dir import inspect_run_dir, lock_run_dir, prepare_run_dir
+from mixgen.training.run_dir import RunLock, inspect_run_dir, prepare_run_dir
 
 SMALL = {
     "depth": 1,
@@ -132,7 +132,7 @@ def test_time_to_the_first_step_does_not_grow_with_the_steps_done(whole, mix, re
             (folder / name).write_text(json.dumps(state))
         trainer.add_callback(StopAtOnce())
         rows = trainer.train_dataset
-        rows.fill_at(0), rows.fingerprint
+        rows.fill_at(0, 16), rows.fingerprint
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(folder))
         assert trainer.state.global_step == step + 1
@@ -239,6 +239,9 @@ def test_a_checkpoint_of_another_model_or_a_damaged_one_is_one_error(
     wider = trainer_of(mix, renderer, tmp_path / "a", aspect_ratio=64, resume_anyway=True)
     with pytest.raises(OutputError, match=r"checkpoint-8 does not fit this run.*size mismatch"):
         wider.train(resume_from_checkpoint=checkpoint)
+    other = trainer_of(mix, renderer, tmp_path / "c", optim="sgd", resume_anyway=True)
+    with pytest.raises(OutputError, match="another optimizer saved it"):
+        other.train(resume_from_checkpoint=checkpoint)
     for name in (
         "model.safetensors",
         "optimizer.pt",
@@ -455,8 +458,17 @@ def test_an_output_directory_tells_this_run_from_another(tmp_path):
     (run / "trainer_state.json").write_text("{}")
     assert inspect_run_dir(run, RECIPE).finished
     assert inspect_run_dir(run, deeper, overwrite=True) == (None, False, [], [])
+    assert inspect_run_dir(run, RECIPE).step == 5
     longer = inspect_run_dir(run, RECIPE | {"train_tokens": 9}, resume_anyway=True)
     assert longer == (run / "checkpoint-5", False, [], ["train_tokens unset -> 9"])
+
+
+def test_a_finished_run_without_checkpoints_is_not_started_again_by_resuming(tmp_path):
+    prepare_run_dir(tmp_path, RECIPE, overwrite=False)
+    (tmp_path / "trainer_state.json").write_text("{}")
+    assert inspect_run_dir(tmp_path, RECIPE, resume_anyway=True).finished
+    with pytest.raises(OutputError, match="a finished run without a checkpoint to go on from"):
+        inspect_run_dir(tmp_path, RECIPE | {"train_tokens": 9}, resume_anyway=True)
 
 
 def test_a_checkpoint_knows_the_recipe_it_was_trained_by(tmp_path):
@@ -532,21 +544,21 @@ def test_a_directory_with_other_peoples_files_is_never_touched(tmp_path):
 
 def test_two_runs_never_train_in_one_directory(tmp_path, monkeypatch):
     monkeypatch.setattr("mixgen.training.run_dir.LOCK_SECONDS", 0.1)
-    held = (
-        "from mixgen.training.run_dir import lock_run_dir; from pathlib import Path; import time;"
+    hold = (
+        "import pathlib, sys, time; from mixgen.training.run_dir import RunLock;"
+        "lock = RunLock(pathlib.Path(sys.argv[1])); lock.acquire();"
+        "print('held', flush=True); time.sleep(60)"
     )
-    held += (
-        f"lock = lock_run_dir(Path({str(tmp_path)!r})); print('held', flush=True); time.sleep(60)"
-    )
-    other = subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, "-c", hold, str(tmp_path)]
+    other = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(OutputError, match="another run is training in output_dir"):
-            lock_run_dir(tmp_path)
+            RunLock(tmp_path).acquire()
     finally:
         other.kill()
         other.communicate()
-    lock_run_dir(tmp_path).release()  # a killed run leaves no lock behind
+    RunLock(tmp_path).acquire()  # a killed run leaves no lock behind
     assert inspect_run_dir(tmp_path, RECIPE).checkpoint is None
 
 

@@ -178,6 +178,13 @@ def test_what_is_meant_for_one_start_is_not_repeated_by_the_resolved_recipe():
     assert "overwrite" not in parse(ROOT / "recipes/quickstart.yaml", "--overwrite").resolved
 
 
+def test_a_default_that_is_given_is_the_same_run():
+    path = ROOT / "recipes/quickstart.yaml"
+    given = parse(path, "--seed=42", "--optim=adamw_torch_fused", "--max_grad_norm=1")
+    assert given.resolved == parse(path).resolved
+    assert parse(path, "--seed=43").resolved["seed"] == 43
+
+
 def test_resolved_recipe_holds_no_token(monkeypatch):
     recipe = parse("--hub_token=hf_secret", "--depth=2")
     assert "hf_secret" not in json.dumps(recipe.resolved)

@@ -352,6 +352,20 @@ def test_a_token_budget_sets_the_number_of_steps(tmp_path):
         ({"global_batch_size": 3}, "nearest: 8"),
         ({"vocab_size": 10}, "vocab_size must be at least 300, got 10"),
         ({"train_sampling_strategy": "random"}, "must be sequential"),
+        ({"max_steps": 0}, "max_steps must be a positive integer, got 0"),
+        ({"dataloader_num_workers": -1}, "dataloader_num_workers must be at least 0, got -1"),
+        ({"dataloader_persistent_workers": True}, "needs dataloader_num_workers above 0"),
+        (
+            {
+                "task_files": ["a.py"],
+                "dataloader_num_workers": 1,
+                "dataloader_multiprocessing_context": "spawn",
+            },
+            "must be fork with task_files",
+        ),
+        ({"overwrite": True, "resume": True}, "overwrite replaces a run, and resume goes on"),
+        ({"hub_strategy": "every_save"}, "hub_strategy must be end"),
+        ({"save_on_each_node": True}, "all machines share the output_dir"),
     ],
 )
 def test_contradicting_settings_are_refused(settings, message, tmp_path):

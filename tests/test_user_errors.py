@@ -110,6 +110,16 @@ MISTAKES: dict[str, tuple[str | None, str, list[str]]] = {
         "--output_dir={tmp}/recipe.yaml",
         ["is a file, not a directory"],
     ),
+    "an output directory under a file": (
+        None,
+        "--output_dir={tmp}/broken.py/run",
+        ["output_dir", "cannot be made"],
+    ),
+    "an unknown setting of adaptive weights": (
+        "adaptive: {evry: 3}",
+        "",
+        ["recipe.yaml", "'evry'", "'every'"],
+    ),
     "an output directory with other files": (
         "depth: 1",
         "--output_dir={tmp}",

@@ -76,7 +76,7 @@ class RowDataset(Sequence[Row]):
         self.first_row = 0
         self.first_step = 0
         self.task_names = [task.name for task in self.schedule.active]
-        self._fills: dict[int, float] = {}  # by the stage's first step
+        self._fills: dict[tuple[int, int], float] = {}  # by the stage's first step, and rows
         self._last_rows: dict[int, Row] = {}  # of the last block, by number
 
     def __len__(self) -> int:
@@ -110,7 +110,7 @@ class RowDataset(Sequence[Row]):
         if end is not None:
             num_rows = min(num_rows, self.row_of(end) - first_row)
         mix = self.schedule.mix_at(max(self._step_of(first_row), start))
-        return Block(first_row, num_rows, mix, self.fill_at(start))
+        return Block(first_row, num_rows, mix, self.fill_at(start, num_rows))
 
     def make_block(self, block: Block) -> list[Row]:
         """All rows of one block."""
@@ -122,18 +122,16 @@ class RowDataset(Sequence[Row]):
             pad_token_id=self.renderer.special[PAD],
         )
 
-    def fill_at(self, step: int) -> float:
-        """How full the blocks of a step's stage are drawn, found on blocks that no row is made of.
+    def fill_at(self, step: int, num_rows: int) -> float:
+        """How full blocks of a step's stage are drawn, found on blocks that no row is made of.
 
         Where weights change from step to step, both ends of the stage are tried.
         """
         start, end = self.schedule.stage(step)
-        if start not in self._fills:
-            ends = {start} if end is None else {start, end - 1}
-            self._fills[start] = min(
-                self._choose_fill(mix) for mix in {self.schedule.mix_at(at) for at in ends}
-            )
-        return self._fills[start]
+        if (start, num_rows) not in self._fills:
+            mixes = {self.schedule.mix_at(at) for at in (start, end - 1 if end else start)}
+            self._fills[start, num_rows] = min(self._choose_fill(mix, num_rows) for mix in mixes)
+        return self._fills[start, num_rows]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -153,12 +151,12 @@ class RowDataset(Sequence[Row]):
     def _step_of(self, row: int) -> int:
         return max(self.first_step + (row - self.first_row) // self.rows_per_step, 0)
 
-    def _choose_fill(self, mix: Mix) -> float:
-        most = FILLS[0] * self.rows_per_block * self.max_seq_len
+    def _choose_fill(self, mix: Mix, num_rows: int) -> float:
+        most = FILLS[0] * num_rows * self.max_seq_len
         trials = [self._draw(mix, -1 - trial, most) for trial in range(TRIAL_BLOCKS)]
         return choose_fill(
             [[len(example.input_ids) for _, example in trial] for trial in trials],
-            num_rows=self.rows_per_block,
+            num_rows=num_rows,
             max_seq_len=self.max_seq_len,
         )
 

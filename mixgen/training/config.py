@@ -34,6 +34,8 @@ RANGES: Final = {
     "logging_steps": (0, math.inf),
     "save_steps": (0, math.inf),
     "max_task_share": (0, 1),
+    "dataloader_num_workers": (0, 1_024),
+    "dataloader_prefetch_factor": (1, 1_024),
 }
 # What `TrainingArguments` knows and mixgen would ignore or get wrong, and what to do instead.
 UNSUPPORTED: Final = {
@@ -95,7 +97,8 @@ class MixConfig(TrainingArguments):
     rows_per_block: int = dataclasses.field(
         default=16,
         metadata={
-            "help": "Rows that are drawn and packed together; another value gives other rows."
+            "help": "Rows that are drawn and packed together; another value gives other rows, and "
+            "fewer lose more at their ends."
         },
     )
     vocab_size: int = dataclasses.field(
@@ -221,6 +224,16 @@ class MixConfig(TrainingArguments):
         if self.overwrite and (self.resume or self.resume_anyway):
             raise RecipeError("overwrite replaces a run, and resume goes on with it: give one")
         self.adaptive = _read_adaptive(self.adaptive)
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise RecipeError(f"max_steps must be a positive integer, got {self.max_steps}")
+        for key in ("dataloader_persistent_workers", "dataloader_multiprocessing_context"):
+            if getattr(self, key) and not self.dataloader_num_workers:
+                raise RecipeError(f"{key} needs dataloader_num_workers above 0")
+        if self.task_files and self.dataloader_multiprocessing_context not in (None, "fork"):
+            raise RecipeError(
+                "dataloader_multiprocessing_context must be fork with task_files: "
+                "new processes do not know the tasks in them"
+            )
         if self.train_tokens is not None and self.max_steps > 0:
             raise RecipeError(
                 "train_tokens and max_steps both set the length of training: give one"

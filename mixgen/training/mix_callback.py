@@ -84,13 +84,13 @@ class MixCallback(TrainerCallback):
         losses = {name: tokens[name] * logs.get(f"loss/{name}", 0.0) for name in names}
         for what, amounts in (("trained tokens", tokens), ("loss", losses)):
             name, share, weight = even_weight(amounts, weights)
-            # A weight of 0: of the others nothing was drawn yet.
-            if share > self.max_task_share and weight and (name, what) not in self.warned:
+            if share > self.max_task_share and (name, what) not in self.warned:
                 self.warned.add((name, what))
-                _say(
-                    f"warning: {name} has {share:.0%} of the {what}; "
-                    f"a weight of {weight:.2g} instead of {weights[name]:.4g} would even it out"
-                )
+                line = f"warning: {name} has {share:.0%} of the {what}"
+                if weight:  # else nothing of the others was drawn
+                    line += f"; a weight of {weight:.2g} instead of {weights[name]:.4g}"
+                    line += " would even it out"
+                _say(line)
 
 
 def mix_text(mix: Mix) -> str:

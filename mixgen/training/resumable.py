@@ -143,6 +143,10 @@ class ResumableTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with _fitting(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
+            if checkpoint and (optimizer := self.optimizer) is not None:
+                saved = optimizer.param_groups[0].keys()
+                if missing := optimizer.defaults.keys() - saved:
+                    raise ValueError(f"another optimizer saved it, without {min(missing)}")
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging or self.args.output_dir)

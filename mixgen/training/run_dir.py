@@ -76,6 +76,11 @@ class RunState(NamedTuple):
     passed_over: list[str]  # why newer checkpoints are no use
     differing: list[str]  # what of the recipe is not as it was
 
+    @property
+    def step(self) -> int:
+        """The steps that are done."""
+        return int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else 0
+
 
 def inspect_run_dir(
     output_dir: Path,
@@ -122,6 +127,11 @@ def inspect_run_dir(
         raise OutputError(f"output_dir {output_dir} holds no run to go on with{why}")
     if overwrite or not started:
         return fresh._replace(passed_over=[] if overwrite else passed_over)
+    if finished and not checkpoint and resume_anyway and differing_keys(found or {}, recipe):
+        raise OutputError(
+            f"output_dir {output_dir} holds a finished run without a checkpoint to go on from: "
+            "--overwrite to start again"
+        )
     if resume is False:
         raise OutputError(
             f"output_dir {output_dir} holds a run already: "
@@ -155,21 +165,31 @@ def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str
     ]
 
 
-def lock_run_dir(output_dir: Path) -> FileLock:
-    """Makes the directory, and keeps other runs out of it until this process ends.
+class RunLock:
+    """Keeps other runs out of an output directory until it is released or this process ends."""
 
-    Raises:
-        OutputError: The directory cannot be written, or another run is training in it.
-    """
-    lock = FileLock(output_dir / LOCK_FILE)
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        raise OutputError(f"another run is training in output_dir {output_dir}") from None
-    except OSError as error:
-        raise OutputError(f"output_dir {output_dir} cannot be written: {error.strerror}") from error
-    return lock
+    def __init__(self, output_dir: Path) -> None:
+        self.output_dir = output_dir
+        self._lock = FileLock(output_dir / LOCK_FILE)
+
+    def acquire(self) -> None:
+        """Makes the directory and locks it.
+
+        Raises:
+            OutputError: The directory cannot be written, or another run is training in it.
+        """
+        where = f"output_dir {self.output_dir}"
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise OutputError(f"another run is training in {where}") from None
+        except OSError as error:
+            raise OutputError(f"{where} cannot be written: {error.strerror}") from error
+
+    def release(self) -> None:
+        """Lets other runs in."""
+        self._lock.release()
 
 
 def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> None:

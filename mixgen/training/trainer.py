@@ -187,8 +187,13 @@ class MixTrainer(ResumableTrainer):
         super().log(logs, start_time)
 
     def running_state(self) -> dict[str, Any]:
-        """The sums since the last log, of all processes."""
-        sums = self.accelerator.reduce(self._sums_K4, reduction="sum").tolist()
+        """The sums since the last log, of all processes, but of tokens seen: those go into the
+        Trainer's own state.
+        """
+        sums = self.accelerator.reduce(self._sums_K4, reduction="sum")
+        self.state.num_input_tokens_seen += int(sums[:, TOKENS].sum())
+        self._sums_K4[:, TOKENS] = sums[:, TOKENS] = 0
+        sums = sums.tolist()
         return {"sums": dict(zip(self.task_names, sums, strict=True))}
 
     def load_running_state(self, state: dict[str, Any]) -> None:
