@@ -199,6 +199,7 @@ class MixTrainer(ResumableTrainer):
     def load_running_state(self, state: dict[str, Any]) -> None:
         """Goes on adding to the sums of a checkpoint, which one process takes for all."""
         self._sums_K4.zero_()
+        self._logged_at = self._waited = 0.0
         if self.args.process_index == 0:
             for index, name in enumerate(self.task_names):
                 sums = state.get("sums", {}).get(name, [0.0] * 4)
