@@ -120,8 +120,12 @@ def _flatten_section(
             what = "task" if section == WEIGHTS else "setting"
             near = nearest(str(key), flags)
             raise RecipeError(f"{source}: unknown {what} {key!r} in {section}: {near}")
-        if value is None:
+        if value is None or value == {}:
             raise RecipeError(f"{source}: {key!r} in {section} has no value")
+        if section == WEIGHTS and isinstance(value, list):
+            raise RecipeError(
+                f"{source}: weight of {key} must be a number or {{STEP: WEIGHT, ...}}, got {value}"
+            )
         if isinstance(value, dict):
             if section != WEIGHTS:
                 raise RecipeError(f"{source}: {key!r} in {section} must be a value, not a mapping")

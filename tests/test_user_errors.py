@@ -115,6 +115,21 @@ MISTAKES: dict[str, tuple[str | None, str, list[str]]] = {
         "--output_dir={tmp}/broken.py/run",
         ["output_dir", "cannot be made"],
     ),
+    "a weight that is a list": (
+        "weights: {calculator: [1]}",
+        "",
+        ["recipe.yaml", "weight of calculator must be a number or {STEP: WEIGHT", "got [1]"],
+    ),
+    "a weight that is an empty mapping": (
+        "weights: {calculator: {}}",
+        "",
+        ["recipe.yaml", "'calculator' in weights has no value"],
+    ),
+    "steps that do not ascend": (
+        None,
+        "--ttt_weight=0.2:0,0.5:500,1:400",
+        ["command line", "weight of tictactoe", "400 comes after 500", "must ascend"],
+    ),
     "an unknown setting of adaptive weights": (
         "adaptive: {evry: 3}",
         "",
