@@ -102,7 +102,7 @@ def kill(
     shown += process.communicate()[0]
     newest = max((int(path.name[11:]) for path in output_dir.glob("checkpoint-*")), default=0)
     how = "went on" if "Going on from" in shown else "began"
-    inside = staging.is_dir() and "Generator mix" in shown  # before that, it is another kill's
+    inside = staging.is_dir() and "\nstep " in shown  # before that, it is another kill's
     return f"{how:8} newest checkpoint {newest:4}  {'inside a save' * inside}", inside
 
 

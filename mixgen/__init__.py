@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mixgen.tasks.base import Message as Message
     from mixgen.tasks.base import Score as Score
     from mixgen.tasks.base import Task as Task
-    from mixgen.tasks.base import register as register
+    from mixgen.tasks.registry import register as register
     from mixgen.training.config import MixConfig as MixConfig
     from mixgen.training.trainer import MixTrainer as MixTrainer
 
@@ -31,7 +31,8 @@ _MODULES = {
     "errors": ("MixgenError", "OutputError", "RecipeError", "TaskError"),
     "mixture.weights": ("Mix", "configure_mix"),
     "recipe": ("load_mixture",),
-    "tasks.base": ("Example", "Message", "Score", "Task", "register"),
+    "tasks.base": ("Example", "Message", "Score", "Task"),
+    "tasks.registry": ("register",),
     "training.config": ("MixConfig",),
     "training.trainer": ("MixTrainer",),
 }

@@ -222,7 +222,6 @@ def _model_and_tokenizer(
     recipe: Recipe, checkpoint: Path | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A fresh model and a tokenizer that one process trains for all, or a checkpoint's two."""
-    from accelerate.utils import broadcast_object_list
     from transformers import AutoTokenizer
 
     from mixgen.encoding.tokenizer import train_tokenizer
@@ -238,17 +237,14 @@ def _model_and_tokenizer(
         except Exception as error:  # the library raises what its parsers do
             raise OutputError(f"the tokenizer in {checkpoint} is damaged: {error}") from error
         return build_model(config, tokenizer), tokenizer
-    made: list[PreTrainedTokenizerBase | None] = [None]
-    if config.process_index == 0:
-        made = [
-            train_tokenizer(
-                recipe.schedule.active,
-                seed=config.seed,
-                vocab_size=config.vocab_size,
-                model_max_length=config.max_seq_len,
-            )
-        ]
-    tokenizer = broadcast_object_list(made)[0]
+    make = partial(
+        train_tokenizer,
+        recipe.schedule.active,
+        seed=config.seed,
+        vocab_size=config.vocab_size,
+        model_max_length=config.max_seq_len,
+    )
+    tokenizer = _for_all(make, config.process_index == 0)
     return build_model(config, tokenizer), tokenizer
 
 

@@ -37,7 +37,8 @@ from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule
 from mixgen.mixture.schedule import Points, Schedule, read_points
 from mixgen.mixture.sources import interleaved
 from mixgen.mixture.weights import Mix, configure_mix
-from mixgen.tasks.base import Task, load_task_file, registered_tasks
+from mixgen.tasks.base import Task
+from mixgen.tasks.registry import load_task_file, registered_tasks
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

@@ -3,7 +3,8 @@
 TASK = '''
 import dataclasses
 
-from mixgen.tasks.base import Score, Task, assistant, register, user
+from mixgen.tasks.base import Score, Task, assistant, user
+from mixgen.tasks.registry import register
 
 
 @register

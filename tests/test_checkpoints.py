@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+import small_run
 import torch
 import yaml
 from transformers import TrainerCallback
 
-from mixgen import MixConfig, MixTrainer, OutputError, RecipeError, configure_mix
+from mixgen import MixTrainer, OutputError, RecipeError, configure_mix
 from mixgen.encoding.rows import RowDataset
 from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule, next_weights
 from mixgen.mixture.schedule import Schedule
@@ -27,31 +28,18 @@ from mixgen.training.mix_callback import MixCallback, mean_losses
 from mixgen.training.model import build_model
 from mixgen.training.run_dir import RunLock, inspect_run_dir, prepare_run_dir
 
-SMALL = {
-    "depth": 1,
-    "aspect_ratio": 32,
-    "head_dim": 32,
-    "max_seq_len": 256,
-    "use_cpu": True,
-    "report_to": "none",
+STEPS = {
     "per_device_train_batch_size": 2,
+    "max_steps": 12,
+    "logging_steps": 3,
+    "save_steps": 4,
+    "save_total_limit": 9,
 }
-STEPS = {"max_steps": 12, "logging_steps": 3, "save_steps": 4, "save_total_limit": 9}
 
 
 def trainer_of(mix, renderer, output_dir, **settings) -> MixTrainer:
-    config = MixConfig(output_dir=str(output_dir), **{**SMALL, **STEPS, **settings})
-    rows = RowDataset(
-        mix,
-        renderer,
-        num_rows=config.max_steps * config.rows_per_step,
-        max_seq_len=config.max_seq_len,
-    )
-    model = build_model(config, renderer.tokenizer)
-    trainer = MixTrainer(
-        model=model, args=config, train_dataset=rows, processing_class=renderer.tokenizer
-    )
-    trainer.add_callback(MixCallback(rows.schedule, max_task_share=1.0))
+    trainer = small_run.trainer_of(mix, renderer, output_dir, **{**STEPS, **settings})
+    trainer.add_callback(MixCallback(trainer.train_dataset.schedule, max_task_share=1.0))
     return trainer
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mixgen.tasks import base
+from mixgen.tasks import base, registry
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,9 +23,9 @@ def blocks(file: str, language: str) -> list[str]:
 @pytest.fixture
 def letters(tmp_path):
     (tmp_path / "letters.py").write_text(blocks("CONTRIBUTING.md", "python")[0])
-    base.load_task_file(tmp_path / "letters.py")
-    yield base.task_class("letters")()
-    base._REGISTRY.pop("letters")
+    registry.load_task_file(tmp_path / "letters.py")
+    yield registry.task_class("letters")()
+    registry._REGISTRY.pop("letters")
 
 
 def test_the_task_of_contributing_holds_the_contract(letters):

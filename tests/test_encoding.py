@@ -17,7 +17,8 @@ from mixgen import RecipeError
 from mixgen.encoding.preview import render_example
 from mixgen.encoding.renderer import IGNORED, Renderer
 from mixgen.encoding.tokenizer import SPECIAL_TOKENS, texts, train_tokenizer
-from mixgen.tasks.base import assistant, call, registered_tasks, tool, user
+from mixgen.tasks.base import assistant, call, tool, user
+from mixgen.tasks.registry import registered_tasks
 
 TASKS = sorted(registered_tasks())
 

@@ -215,13 +215,13 @@ def test_a_task_whose_flags_collide_is_refused(tmp_path):
     source = TASK.replace("NAME", "collider").replace("FLAG", "max").replace("largest", "steps")
     (tmp_path / "collider.py").write_text(source)
     from mixgen.errors import TaskError
-    from mixgen.tasks import base
+    from mixgen.tasks import registry
 
     try:
         with pytest.raises(TaskError, match="task 'collider' cannot have flag 'max'"):
             parse("--task_files", tmp_path / "collider.py")
     finally:
-        base._REGISTRY.pop("collider", None)
+        registry._REGISTRY.pop("collider", None)
 
 
 def test_read_recipe_needs_a_mapping(tmp_path):
@@ -233,14 +233,14 @@ def test_read_recipe_needs_a_mapping(tmp_path):
 
 def test_a_task_named_like_a_recipes_key_is_refused(tmp_path):
     from mixgen.errors import TaskError
-    from mixgen.tasks import base
+    from mixgen.tasks import registry
 
     (tmp_path / "named.py").write_text(TASK.replace("NAME", "depth").replace("FLAG", "deep"))
     try:
         with pytest.raises(TaskError, match="task 'depth' has the name of a recipe's key"):
             parse("--task_files", tmp_path / "named.py")
     finally:
-        base._REGISTRY.pop("depth", None)
+        registry._REGISTRY.pop("depth", None)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_setting_that_can_be_no_flag_is_refused(setting, message, tmp_path):
 
 
 def test_all_kinds_of_settings_become_flags(tmp_path):
-    from mixgen.tasks import base
+    from mixgen.tasks import registry
 
     settings = (
         'size: int = dataclasses.field(default=3, metadata={"help": "50 % of it"})\n'
@@ -282,4 +282,4 @@ def test_all_kinds_of_settings_become_flags(tmp_path):
         with pytest.raises(SystemExit, match="0"):
             parse(*words, "--help")
     finally:
-        base._REGISTRY.pop("kinds", None)
+        registry._REGISTRY.pop("kinds", None)

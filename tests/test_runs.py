@@ -16,8 +16,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from example_task import TASK
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mixgen.main import main
+from mixgen.recipe import parse_recipe
+from mixgen.training.checkpoint import commit, seal
+from mixgen.training.run_dir import RunLock
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -116,6 +122,29 @@ def test_a_run_says_what_it_does_and_leaves_what_it_promises(tmp_path):
     assert "holds this run, finished" in run(ONE, words)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == saved
     assert "step 6/6" in run(ONE, [*words, "--overwrite"])
+
+
+def test_a_directory_that_another_run_used_while_this_one_started_is_left_alone(
+    tmp_path, monkeypatch, capsys
+):
+    acquire = RunLock.acquire
+
+    def acquire_late(lock) -> None:  # the other run has just saved a checkpoint, and ended
+        acquire(lock)
+        staged = tmp_path / ".saving" / "checkpoint-5"
+        staged.mkdir(parents=True)
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.resolved))
+        state = {"next_row": 20, "fingerprint": "", "versions": {}, "decisions": {}}
+        seal(staged, {"step": 5, **state})
+        commit(staged, tmp_path / "checkpoint-5")
+
+    words = ["recipes/quickstart.yaml", *SMALL, "--max_steps=9", f"--output_dir={tmp_path}"]
+    recipe = parse_recipe([*words, "--use_cpu"])
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(RunLock, "acquire", acquire_late)
+    assert main([*words, "--use_cpu"]) == 2
+    assert "another run was training in" in capsys.readouterr().err
+    assert not (tmp_path / "model.safetensors").exists()
 
 
 @pytest.mark.slow

@@ -16,10 +16,9 @@ from mixgen.tasks.base import (
     Example,
     Message,
     Score,
-    registered_tasks,
     split_of,
-    task_class,
 )
+from mixgen.tasks.registry import registered_tasks, task_class
 
 TASKS = sorted(registered_tasks())
 NUM_DRAWS = {"train": 5000, "validation": 1000, "test": 1000}

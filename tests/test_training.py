@@ -6,7 +6,9 @@ import math
 import time
 
 import pytest
+import small_run
 import torch
+from small_run import SMALL
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from mixgen import MixConfig, MixTrainer, RecipeError, configure_mix
@@ -15,35 +17,10 @@ from mixgen.training.mix_callback import MixCallback
 from mixgen.training.model import build_model, load_pretrained
 from mixgen.training.trainer import collate
 
-SMALL = {
-    "depth": 1,
-    "aspect_ratio": 32,
-    "head_dim": 32,
-    "max_seq_len": 256,
-    "use_cpu": True,
-    "report_to": "none",
-}
-
 
 def trainer_of(mix, renderer, tmp_path, **settings) -> MixTrainer:
-    settings = {
-        "output_dir": str(tmp_path),
-        "max_steps": 4,
-        "logging_steps": 2,
-        **SMALL,
-        **settings,
-    }
-    config = MixConfig(**settings)
-    rows = RowDataset(
-        mix,
-        renderer,
-        num_rows=config.max_steps * config.rows_per_step,
-        max_seq_len=config.max_seq_len,
-    )
-    model = build_model(config, renderer.tokenizer)
-    return MixTrainer(
-        model=model, args=config, train_dataset=rows, processing_class=renderer.tokenizer
-    )
+    settings = {"max_steps": 4, "logging_steps": 2, **settings}
+    return small_run.trainer_of(mix, renderer, tmp_path, **settings)
 
 
 def logged(trainer) -> list[dict[str, float]]:

@@ -201,6 +201,15 @@ def test_another_run_in_the_output_directory_is_one_clear_line_and_stays(tmp_pat
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == saved
 
 
+def test_going_on_to_a_step_that_is_passed_is_one_clear_line_and_all_stays(tmp_path):
+    words = [QUICK, "--depth=1", "--max_steps=2", f"--output_dir={tmp_path / 'run'}"]
+    assert run(words).returncode == 0
+    saved = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    done = run([*words, "--max_steps=1", "--resume_anyway"])
+    assert_one_line(done, ["checkpoint-2", "not before the end at step 1"])
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == saved
+
+
 def test_help_names_every_tasks_flags():
     done = run(["--help"])
     assert done.returncode == 0

@@ -65,7 +65,7 @@ class RowDataset(Sequence[Row]):
         seed: int = 42,
         rows_per_step: int = 1,
     ) -> None:
-        self.schedule = mix if isinstance(mix, Schedule) else Schedule.constant(mix)
+        self.schedule = Schedule.of(mix)
         self.renderer = renderer
         self.num_rows = num_rows
         self.max_seq_len = max_seq_len

@@ -32,7 +32,7 @@ def measure_shares(
         seed: The run's seed; the examples are those of the first training block.
         num_examples: How many examples of each task are encoded.
     """
-    schedule = mix if isinstance(mix, Schedule) else Schedule.constant(mix)
+    schedule = Schedule.of(mix)
     first = schedule.mix_at(0)
     drawn = dict(zip(first.active, first.probabilities, strict=True))
     probabilities = [drawn.get(task, 0.0) for task in schedule.active]

@@ -112,11 +112,13 @@ class Schedule:
                 where = f" at step {start}" if len(self.starts) > 1 else ""
                 raise RecipeError(f"{error}{where}") from None
 
-    @classmethod
-    def constant(cls, mix: Mix) -> Schedule:
-        """The same mix at every step."""
+    @staticmethod
+    def of(mix: Mix | Schedule) -> Schedule:
+        """A schedule, or the same mix at every step."""
+        if isinstance(mix, Schedule):
+            return mix
         points = tuple(((0, float(weight)),) for weight in mix.weights)
-        return cls(tasks=mix.tasks, points=points, num_steps=1)
+        return Schedule(tasks=mix.tasks, points=points, num_steps=1)
 
     @cached_property
     def _points(self) -> list[list[tuple[int, float]]]:

@@ -6,7 +6,8 @@ import dataclasses
 import math
 
 from mixgen.errors import RecipeError
-from mixgen.tasks.base import Task, task_class
+from mixgen.tasks.base import Task
+from mixgen.tasks.registry import task_class
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,10 @@ from mixgen.tasks.base import (
     assistant,
     call,
     judge,
-    register,
     tool,
     user,
 )
+from mixgen.tasks.registry import register
 from mixgen.tools.expression import BINARY, FUNCTIONS, ToolError, evaluate, format_value
 from mixgen.tools.session import EXPRESSION_SCHEMA, ExpressionSession, code_of
 

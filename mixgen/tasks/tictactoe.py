@@ -36,10 +36,10 @@ from mixgen.tasks.base import (
     assistant,
     call,
     judge,
-    register,
     tool,
     user,
 )
+from mixgen.tasks.registry import register
 from mixgen.tools.board import (
     BOARD_SCHEMA,
     EMPTY_BOARD,

@@ -106,14 +106,15 @@ def rotate(output_dir: Path, *, newest: Path, limit: int | None) -> None:
 
     Incomplete ones do not count, and are left to the user.
     """
+    if not limit or limit < 0:
+        return
     complete = []
     for path in _checkpoints(output_dir).values():
         with suppress(OutputError):
             complete.append(read_checkpoint(path))
     others = sorted(one.state["step"] for one in complete if one.path != newest)
-    if limit is not None and limit > 0:
-        for step in others[: max(len(complete) - limit, 0)]:
-            shutil.rmtree(output_dir / f"checkpoint-{step}", ignore_errors=True)
+    for step in others[: max(len(complete) - limit, 0)]:
+        shutil.rmtree(output_dir / f"checkpoint-{step}", ignore_errors=True)
 
 
 def _checkpoints(output_dir: Path) -> dict[int, Path]:

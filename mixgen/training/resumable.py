@@ -110,11 +110,11 @@ class ResumableTrainer(Trainer):
         with _fitting(str(path)):
             TrainerState.load_from_json(str(path / TRAINER_STATE_NAME))
         if state["fingerprint"] != rows.fingerprint and not self.args.resume_anyway:
-            before, now = {**state, **state["versions"]}, {**self._state(), **library_versions()}
+            before, now = {**state, **state["versions"]}, {**self._sizes(), **library_versions()}
             changed = [
-                f"{key} {before[key]} -> {now[key]}"
-                for key in ("seed", "max_seq_len", "rows_per_block", *library_versions())
-                if key in before and before[key] != now[key]
+                f"{key} {before[key]} -> {value}"
+                for key, value in now.items()
+                if key in before and before[key] != value
             ]
             reason = ", ".join(changed) or "a task's code or settings"
             raise OutputError(
@@ -201,15 +201,21 @@ class ResumableTrainer(Trainer):
             "as they were, and the same command goes on from the last"
         )
 
+    def _sizes(self) -> dict[str, int]:
+        rows = self.train_dataset
+        return {
+            "seed": rows.seed,
+            "max_seq_len": rows.max_seq_len,
+            "rows_per_block": rows.rows_per_block,
+        }
+
     def _state(self) -> dict[str, Any]:
         """What the Trainer does not save: where the data goes on, and how it came to be."""
         rows, schedule = self.train_dataset, self.train_dataset.schedule
         return {
             "step": self.state.global_step,
             "next_row": rows.row_of(self.state.global_step),
-            "seed": rows.seed,
-            "max_seq_len": rows.max_seq_len,
-            "rows_per_block": rows.rows_per_block,
+            **self._sizes(),
             "global_batch_size": self.args.rows_per_step,
             "weights": str(schedule),
             "decisions": schedule.state_dict() if isinstance(schedule, AdaptiveSchedule) else {},

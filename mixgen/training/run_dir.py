@@ -35,7 +35,6 @@ RUN_FILES: Final = (
     "loss_by_task.png",
     "model*.safetensors*",
     "tokenizer*.json",
-    FINISHED_FILE,
 )
 # What does not change the result of a run: two recipes that differ only here are the same run.
 IRRELEVANT: Final = {
@@ -114,24 +113,22 @@ def inspect_run_dir(
         if isinstance(error, OutputError):
             raise
         raise OutputError(f"output_dir {output_dir} cannot be used: {error}") from error
-    found = None if empty else _run_recipe(output_dir)
+    if empty and not resume:
+        return fresh
+    found = _run_recipe(output_dir)
     if not empty and found is None:
         raise OutputError(
             f"output_dir {output_dir} is not empty and holds no mixgen run: "
             "give another --output_dir"
         )
-    finished = not empty and (output_dir / FINISHED_FILE).is_file()
-    started = bool(finished or checkpoint)
-    if resume and not started:
-        why = f" ({'; '.join(passed_over)})" if passed_over else ""
-        raise OutputError(f"output_dir {output_dir} holds no run to go on with{why}")
-    if overwrite or not started:
-        return fresh._replace(passed_over=[] if overwrite else passed_over)
-    if finished and not checkpoint and resume_anyway and differing_keys(found or {}, recipe):
-        raise OutputError(
-            f"output_dir {output_dir} holds a finished run without a checkpoint to go on from: "
-            "--overwrite to start again"
-        )
+    finished = (output_dir / FINISHED_FILE).is_file()
+    if not (finished or checkpoint) or found is None:
+        if resume:
+            why = f" ({'; '.join(passed_over)})" if passed_over else ""
+            raise OutputError(f"output_dir {output_dir} holds no run to go on with{why}")
+        return fresh if overwrite else fresh._replace(passed_over=passed_over)
+    if overwrite:
+        return fresh
     if resume is False:
         raise OutputError(
             f"output_dir {output_dir} holds a run already: "
@@ -139,14 +136,19 @@ def inspect_run_dir(
         )
     if checkpoint and not finished and checkpoint.recipe:
         found = checkpoint.recipe
-    differing = differing_keys(found or {}, recipe)
+    differing = differing_keys(found, recipe)
     if differing and not resume_anyway:
-        if any(text.startswith("global_batch_size ") for text in differing):
-            rows = (found or {}).get("global_batch_size")
+        rows = found.get("global_batch_size")
+        if rows != recipe.get("global_batch_size"):
             differing.append(f"--global_batch_size={rows} keeps that")
         raise OutputError(
             f"output_dir {output_dir} holds another run ({', '.join(differing)}): give another "
             "--output_dir, --overwrite to replace it, or --resume_anyway to go on with it"
+        )
+    if differing and not checkpoint:
+        raise OutputError(
+            f"output_dir {output_dir} holds a finished run without a checkpoint to go on from: "
+            "--overwrite to start again"
         )
     return RunState(
         checkpoint=checkpoint.path if checkpoint else None,
@@ -201,7 +203,6 @@ def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
         OutputError: The directory cannot be written.
     """
     try:
-        shutil.rmtree(output_dir / STAGING, ignore_errors=True)  # what a kill broke off
         (output_dir / FINISHED_FILE).unlink(missing_ok=True)
         if overwrite and _run_recipe(output_dir) is not None:
             # The recipe stays until the new one replaces it: without, this is no run's directory.

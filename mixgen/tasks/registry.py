@@ -1,0 +1,138 @@
+"""Which tasks there are: those in `mixgen/tasks`, and those in a user's own task files."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import keyword
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import blake2b
+from importlib import import_module
+from pathlib import Path
+from types import UnionType
+from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from mixgen.errors import TaskError, nearest
+from mixgen.tasks.base import Task
+
+_REGISTRY: dict[str, type[Task]] = {}
+TaskClass = TypeVar("TaskClass", bound=type[Task])
+
+
+def register(cls: TaskClass) -> TaskClass:
+    """Class decorator that makes a task known by its name.
+
+    Raises:
+        TaskError: The name or flag is missing, is no identifier, or belongs to another task; a
+            setting has no default.
+    """
+    where = f"task {cls.__name__} in {_file_of(cls)}"
+    for attribute in ("name", "flag"):
+        value = getattr(cls, attribute, None)
+        if not isinstance(value, str) or not value.isidentifier() or keyword.iskeyword(value):
+            raise TaskError(f"{where}: {attribute} must be a Python identifier, got {value!r}")
+    for other in _REGISTRY.values():
+        taken = {other.name, other.flag} & {cls.name, cls.flag}
+        if taken and not (
+            other.__qualname__ == cls.__qualname__ and _file_of(other) == _file_of(cls)
+        ):
+            raise TaskError(
+                f"{where}: {taken.pop()!r} is the name or flag of the task in {_file_of(other)}"
+            )
+    _check_config(cls, where)
+    _REGISTRY[cls.name] = cls
+    return cls
+
+
+def _check_config(cls: type[Task], where: str) -> None:
+    """Makes sure that every setting of a task can be a flag and a recipe's value."""
+    if not dataclasses.is_dataclass(cls.Config):
+        raise TaskError(f"{where}: Config must be a dataclass")
+    try:
+        kinds = get_type_hints(cls.Config)
+        cls.Config()
+    except Exception as error:  # a user's own Config may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise TaskError(f"{where}: Config() must work without arguments ({reason})") from error
+    for field in dataclasses.fields(cls.Config):
+        kind = kinds[field.name]
+        if get_origin(kind) in (list, Union, UnionType):
+            kinds_inside = [part for part in get_args(kind) if part is not type(None)]
+            kind = kinds_inside[0] if len(kinds_inside) == 1 else kind
+        if field.name == "weight" or (
+            kind not in (int, float, bool, str) and get_origin(kind) is not Literal
+        ):
+            raise TaskError(
+                f"{where}: setting {field.name!r} must be an int, float, bool, str or Literal, "
+                "a list or Optional of one, and not called 'weight'"
+            )
+
+
+def _file_of(cls: type[Task]) -> str:
+    return getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
+
+
+def load_task_file(path: str | Path) -> None:
+    """Imports a user's task file, which registers the tasks in it.
+
+    Raises:
+        TaskError: There is no such file, it fails to import, or it registers no task.
+    """
+    path = Path(path).resolve()
+    digest = blake2b(str(path).encode(), digest_size=4).hexdigest()
+    module_name = f"mixgen_task_file_{path.stem}_{digest}"
+    if module_name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise TaskError(f"task file {path} is not a Python file that exists")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look their module up there
+    before = dict(_REGISTRY)
+    try:
+        with _failing_clearly(path):
+            spec.loader.exec_module(module)
+    except TaskError:
+        del sys.modules[module_name]
+        raise
+    if before == _REGISTRY:
+        raise TaskError(f"task file {path} registers no task: decorate its class with @register")
+
+
+@contextmanager
+def _failing_clearly(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong in a task file into one clear error."""
+    try:
+        yield
+    except TaskError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TaskError(f"task file {path} fails to import: {reason}") from error
+
+
+def registered_tasks() -> Mapping[str, type[Task]]:
+    """All known tasks by name: those in `mixgen/tasks`, then those of the user's task files.
+
+    Raises:
+        TaskError: A file in `mixgen/tasks` fails to import.
+    """
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if not path.name.startswith("_"):
+            with _failing_clearly(path):
+                import_module(f"mixgen.tasks.{path.stem}")
+    return dict(_REGISTRY)
+
+
+def task_class(name: str) -> type[Task]:
+    """The task called `name`.
+
+    Raises:
+        TaskError: There is none; the error names the nearest.
+    """
+    known = registered_tasks()
+    if name not in known:
+        raise TaskError(f"unknown task {name!r}: {nearest(name, known)}")
+    return known[name]
