@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mixgen.encoding import tokenizer as tk
 from mixgen.errors import RecipeError
-from mixgen.tasks.base import Example
+from mixgen.tasks.messages import Example, Message
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -56,6 +56,11 @@ class Encoded(NamedTuple):
 
 def _as_bytes(ids: list[int]) -> bytes:
     return np.array(ids, dtype=np.int32).tobytes()
+
+
+def _as_list(ids: bytes) -> list[int]:
+    found: list[int] = np.frombuffer(ids, dtype=np.int32).tolist()
+    return found
 
 
 IGNORED_BYTES: Final = _as_bytes([IGNORED])
@@ -112,10 +117,26 @@ class Renderer:
 
     def encode(self, example: Example) -> Encoded:
         """The ids and labels of a whole conversation."""
+        segments = self._segments_of(example["messages"])
+        return Encoded(
+            np.frombuffer(b"".join([ids for ids, _ in segments]), dtype=np.int32),
+            np.frombuffer(b"".join([labels for _, labels in segments]), dtype=np.int32),
+        )
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The ids of a conversation that ends with the user's words, up to the turn that begins."""
+        segments = [*self._segments_of(messages), self._segments[TURN][""]]
+        return _as_list(b"".join([ids for ids, _ in segments]))
+
+    def tool_ids(self, output: str) -> list[int]:
+        """The ids of a tool's output with its markers."""
+        return _as_list(self._segments["tool"][output][0])
+
+    def _segments_of(self, messages: Sequence[Message]) -> list[Segment]:
         known = self._segments
         segments = [known[BEGIN][""]]
         previous = ""
-        for message in example["messages"]:
+        for message in messages:
             role, text = message["role"], message["content"]
             if role == "assistant" and previous in ("", "user"):
                 segments.append(known[TURN][""])
@@ -129,15 +150,11 @@ class Renderer:
                     segments.append(known[CALL][code])
             else:
                 segments.append(known[role][text])
-        return Encoded(
-            np.frombuffer(b"".join([ids for ids, _ in segments]), dtype=np.int32),
-            np.frombuffer(b"".join([labels for _, labels in segments]), dtype=np.int32),
-        )
+        return segments
 
     def text_ids(self, text: str) -> list[int]:
         """The ids of plain text, none of them special."""
-        found: list[int] = np.frombuffer(self._text(text), dtype=np.int32).tolist()
-        return found
+        return _as_list(self._text(text))
 
     def _text(self, text: str) -> bytes:
         return b"".join(map(self._pieces.__getitem__, self._cut(text)))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mixgen.tasks.base import Example, Task
 
@@ -55,6 +55,8 @@ PIECES: Final = "|".join(
     ]
 )
 
+_NAMED_CALL: Final = re.compile(r"([A-Za-z_]\w*)\((\{.*\})\)", re.DOTALL)
+
 # Gives the ids and the mask of `renderer.Renderer`; a test holds the two together.
 CHAT_TEMPLATE: Final = (
     "{{- bos_token }}"
@@ -91,6 +93,23 @@ def call_text(name: str, arguments: dict[str, object]) -> str:
     if name == "python" and isinstance(code, str):
         return code
     return f"{name}({json.dumps(arguments, ensure_ascii=False)})"
+
+
+def read_call(text: str) -> tuple[str, dict[str, Any]]:
+    """The name and arguments of a call, from what stands between its markers.
+
+    Example:
+        >>> read_call("1+1"), read_call('search({"query": "owls"})')
+        (('python', {'code': '1+1'}), ('search', {'query': 'owls'}))
+    """
+    if named := _NAMED_CALL.fullmatch(text):
+        try:
+            arguments = json.loads(named[2])
+        except (ValueError, RecursionError):
+            arguments = None
+        if isinstance(arguments, dict):
+            return named[1], arguments
+    return "python", {"code": text}
 
 
 def texts(example: Example) -> Iterator[str]:

@@ -13,76 +13,23 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Any, ClassVar, Final, TypedDict
+from typing import Any, ClassVar, Final
 
 from mixgen.errors import TaskError, nearest
 from mixgen.seeding import rng
+from mixgen.tasks.messages import Example as Example
+from mixgen.tasks.messages import Message as Message
+from mixgen.tasks.messages import Score as Score
+from mixgen.tasks.messages import assistant as assistant
+from mixgen.tasks.messages import call as call
+from mixgen.tasks.messages import tool as tool
+from mixgen.tasks.messages import user as user
+from mixgen.tasks.trial import Answer, Metric, Result, Trial, distinct_examples, roll_out, tally
 from mixgen.tools.session import ToolSession
 
 SPLITS: Final = ("train", "validation", "test")
 HELD_OUT_SHARE: Final = 0.02  # of the problems, in validation and in test each
 MAX_REJECTIONS: Final = 100_000  # draws in a row outside the wanted split before a stream gives up
-
-
-class Message(TypedDict):
-    """One message; all four fields are always there, so that every task's rows have one schema."""
-
-    role: str
-    content: str
-    tool_calls: list[dict[str, Any]]
-    name: str
-
-
-class Example(TypedDict):
-    """One conversation of a task with its problem's facts: the schema of every published dataset.
-
-    `id` names the stream position, `key` the problem independent of its wording, `answer` what a
-    right reply ends with; `tools` holds JSON schemas and `metadata` the task's own facts.
-    """
-
-    id: str
-    task: str
-    split: str
-    difficulty: int
-    key: str
-    messages: list[Message]
-    tools: list[dict[str, Any]]
-    answer: str
-    metadata: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Score:
-    """How good a reply is: `value` in [0, 1], 1 only if all is right, else with a `reason`."""
-
-    value: float
-    reason: str = ""
-
-
-def user(content: str) -> Message:
-    """A user's message."""
-    return {"role": "user", "content": content, "tool_calls": [], "name": ""}
-
-
-def assistant(content: str) -> Message:
-    """What the assistant says at the end of its turn."""
-    return {"role": "assistant", "content": content, "tool_calls": [], "name": ""}
-
-
-def call(code: str) -> Message:
-    """The assistant's call of `python(code)`; its turn goes on after the tool's message."""
-    function = {"name": "python", "arguments": {"code": code}}
-    return {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [{"type": "function", "function": function}],
-        "name": "",
-    }
-
-
-def tool(content: str) -> Message:
-    """What the python tool printed."""
-    return {"role": "tool", "content": content, "tool_calls": [], "name": "python"}
 
 
 def split_of(task: str, key: str, held_out_share: float = HELD_OUT_SHARE) -> str:
@@ -182,6 +129,29 @@ class Task:
             1 if all of it is right. What cannot be parsed scores 0; nothing raises.
         """
         raise NotImplementedError
+
+    def evaluate(self, answer: Answer, *, split: str = "test", num_examples: int = 1000) -> Result:
+        """Tries a model on this task.
+
+        As it is, the user's words of distinct problems are put to the model, turn by turn. Say in
+        `metrics` what is counted; replace this method where the user answers the model's moves.
+
+        Args:
+            answer: Gives the assistant's turns.
+            split: The split that problems are of.
+            num_examples: How many problems; fewer if there are no more. They are the same ones in
+                every run.
+        """
+        examples = distinct_examples(self, split=split, num_examples=num_examples)
+        trials = roll_out(self, answer, examples)
+        metrics = self.metrics(examples, trials)
+        return Result(task=self.name, split=split, metrics=metrics, trials=trials)
+
+    def metrics(self, examples: Sequence[Example], trials: Sequence[Trial]) -> list[Metric]:
+        """What is counted of trials: how many score 1, over all and by difficulty."""
+        right = [trial.score.value == 1 for trial in trials]
+        groups = [[f"difficulty {example['difficulty']}"] for example in examples]
+        return list(tally(right, name="exact", groups=groups))
 
     def example(
         self,

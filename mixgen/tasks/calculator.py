@@ -11,6 +11,7 @@ The expression is put into words by `_wording`, and grown by `_expressions`.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
@@ -29,7 +30,8 @@ from mixgen.tasks.base import (
     user,
 )
 from mixgen.tasks.registry import register
-from mixgen.tools.expression import BINARY, FUNCTIONS, ToolError, evaluate, format_value
+from mixgen.tasks.trial import Metric, Trial, tally
+from mixgen.tools.expression import BINARY, FUNCTIONS, Number, ToolError, evaluate, format_value
 from mixgen.tools.session import EXPRESSION_SCHEMA, ExpressionSession, code_of
 
 PHRASINGS: Final = (
@@ -151,6 +153,54 @@ class Calculator(Task):
         """1 if the call computes the problem's value and the last message gives what it printed."""
         return judge(_first_fault, example, reply)
 
+    def metrics(self, examples: Sequence[Example], trials: Sequence[Trial]) -> list[Metric]:
+        """How many calls can be carried out, compute the value, and how many answers repeat it.
+
+        `exact` is all of it, end to end: over all, by operator, by depth and by the digits of the
+        longest number.
+        """
+        steps = [_steps_done(*pair) for pair in zip(examples, trials, strict=True)]
+        groups = [_groups(example) for example in examples]
+        return [
+            *tally([trial.score.value == 1 for trial in trials], name="exact", groups=groups),
+            *tally([done >= 1 for done in steps], name="call_runs"),
+            *tally([done >= 2 for done in steps], name="value_right"),
+            *tally([done >= 3 for done in steps], name="answer_repeats_tool"),
+        ]
+
+
+def _steps_done(example: Example, trial: Trial) -> int:
+    """How far a trial is right: 1 a call that can be carried out, 2 its value, 3 the answer."""
+    calls = [made for message in trial.messages for made in message["tool_calls"]]
+    outputs = [message["content"] for message in trial.messages if message["role"] == "tool"]
+    if not outputs or outputs[0].startswith("error"):
+        return 0
+    function = calls[0]["function"]
+    if not _is_value(evaluate(code_of(function["name"], function["arguments"])), example["answer"]):
+        return 1
+    return 3 if trial.messages[-1]["content"] == ANSWER % outputs[-1] else 2
+
+
+def _groups(example: Example) -> list[str]:
+    """What a problem is counted under."""
+    code = example["messages"][1]["tool_calls"][0]["function"]["arguments"]["code"]
+    numbers = re.findall(r"[0-9]+(?:\.[0-9]+)?", code)
+    digits = max((len(number.replace(".", "")) for number in numbers), default=0)
+    return [
+        f"depth {example['metadata']['depth']}",
+        f"{digits} digits",
+        *(f"operator {name}" for name in set(example["metadata"]["operators"])),
+    ]
+
+
+def _is_value(value: Number, answer: str) -> bool:
+    """Whether a value is the right one: ten digits of a decimal are printed, whole numbers in
+    full.
+    """
+    right = evaluate(answer)
+    whole = isinstance(value, int) and isinstance(right, int)
+    return abs(value - right) <= (0 if whole else 1e-9 * max(abs(value), abs(right)))
+
 
 def _first_fault(example: Example, reply: Sequence[Message]) -> str:
     """What is wrong with a reply, if anything."""
@@ -165,10 +215,7 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
         value = evaluate(code_of(function["name"], function["arguments"]))
     except ToolError as error:
         return f"the call cannot be carried out: {error}"
-    answer = evaluate(example["answer"])
-    # Ten digits of a decimal are printed; whole numbers are printed in full.
-    whole = isinstance(value, int) and isinstance(answer, int)
-    if abs(value - answer) > (0 if whole else 1e-9 * max(abs(value), abs(answer))):
+    if not _is_value(value, example["answer"]):
         return f"the call computes {format_value(value)}, not {example['answer']}"
     if output["content"] != format_value(value):
         return "the tool's output was not printed by the tool"

@@ -27,6 +27,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from mixgen.errors import TaskError
 from mixgen.tasks._game_tree import canonical_moves, game_tree
+from mixgen.tasks._game_walk import Line, Words, metrics_of, trials_of, walk
 from mixgen.tasks.base import (
     MAX_REJECTIONS,
     Example,
@@ -40,6 +41,7 @@ from mixgen.tasks.base import (
     user,
 )
 from mixgen.tasks.registry import register
+from mixgen.tasks.trial import Answer, Result
 from mixgen.tools.board import (
     BOARD_SCHEMA,
     EMPTY_BOARD,
@@ -137,11 +139,25 @@ class TicTacToe(Task):
             f"tictactoe with {self.config} made no {split} game in {MAX_REJECTIONS:,} draws"
         )
 
+    def evaluate(self, answer: Answer, *, split: str = "test", num_examples: int = 1000) -> Result:
+        """Plays every game that the model's moves leave open, on both sides (see `_game_walk`).
+
+        Args:
+            answer: Gives the assistant's turns.
+            split: `"validation"` or `"test"`: whose positions count as held out.
+            num_examples: From 1,000 on all wordings of the opening are tried, below that one.
+        """
+        lines: list[Line] = []
+        for mark, openings in (("X", ASSISTANT_STARTS), ("O", USER_STARTS)):
+            for opening in openings if num_examples >= 1000 else openings[:1]:
+                words = Words(opening=opening, cells=CELLS, claims=_claims)
+                lines += walk(answer, mark, words)
+        metrics = metrics_of(lines, split)
+        return Result(task=self.name, split=split, metrics=metrics, trials=trials_of(lines))
+
     def _example(self, game: Game, draw: Callable[[], float]) -> Example:
         ending = result(game.boards[-1])
-        last_words = (
-            "Draw." if ending == "Draw" else "I win." if ending[0] == game.mark else "You win."
-        )
+        last_words = _last_words(game.mark, ending)
         return self.example(
             key=game.mark + canonical_moves(game.cells),
             messages=_messages(game, int(draw() * len(USER_STARTS)), last_words),
@@ -182,6 +198,18 @@ class TicTacToe(Task):
         legal move will do.
         """
         return judge(_first_fault, example, reply)
+
+
+def _last_words(mark: str, ending: str) -> str:
+    return "Draw." if ending == "Draw" else "I win." if ending[0] == mark else "You win."
+
+
+def _claims(mark: str, cell: int | None, board: str) -> str:
+    """What the assistant says after its turn; no cell if the user's move has ended the game."""
+    words = [] if cell is None else [_I_PLAY[cell]]
+    if ending := result(board):
+        words.append(_last_words(mark, ending))
+    return " ".join(words)
 
 
 def _messages(game: Game, opening: int, last_words: str) -> list[Message]:

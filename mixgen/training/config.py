@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import torch
 import yaml
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from mixgen.errors import RecipeError
 from mixgen.mixture.adaptive import AdaptiveConfig
@@ -37,6 +38,7 @@ RANGES: Final = {
     "dataloader_num_workers": (0, 1_024),
     "dataloader_prefetch_factor": (1, 1_024),
 }
+MUON: Final = "muon"
 # What `TrainingArguments` knows and mixgen would ignore or get wrong, and what to do instead.
 UNSUPPORTED: Final = {
     "num_train_epochs": "the data has no end; set train_tokens or max_steps",
@@ -164,6 +166,10 @@ class MixConfig(TrainingArguments):
     warmup_steps: float = dataclasses.field(
         default=0.02, metadata={"help": "Steps of linear warmup; below 1, a share of training."}
     )
+    optim: str = dataclasses.field(
+        default="adamw_torch_fused",
+        metadata={"help": "Optimizer: muon (with AdamW for what is no matrix), or transformers'."},
+    )
     bf16: bool | None = dataclasses.field(  # type: ignore[assignment]
         default=None, metadata={"help": "Train in bfloat16; by default where the GPU has it."}
     )
@@ -248,7 +254,11 @@ class MixConfig(TrainingArguments):
             # Else several processes without GPUs would form no group, and train alone each.
             self.use_cpu = True
             self.dataloader_pin_memory = False
+        optim = self.optim
+        if optim == MUON:  # which TrainingArguments does not know; `MixTrainer` makes it
+            self.optim = OptimizerNames.ADAMW_TORCH.value
         super().__post_init__()  # type: ignore[no-untyped-call]
+        self.optim = optim
         if self.n_gpu > 1:
             # Else the Trainer takes DataParallel: one process for all GPUs, with a batch for each.
             self._n_gpu = 1

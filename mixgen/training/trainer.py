@@ -21,7 +21,8 @@ from transformers import (
 from mixgen.encoding.packing import Row
 from mixgen.encoding.renderer import IGNORED
 from mixgen.encoding.rows import RowDataset
-from mixgen.training.config import MixConfig
+from mixgen.training.config import MUON, MixConfig
+from mixgen.training.muon import MuonWithAdamW
 from mixgen.training.resumable import ResumableTrainer
 
 # B rows, T tokens, V vocabulary, K tasks
@@ -44,6 +45,18 @@ _UNFOUNDED = ("since your input_ids may be padded", "do not match the ones in th
 
 def _is_founded(record: logging.LogRecord) -> bool:
     return not any(words in record.getMessage() for words in _UNFOUNDED)
+
+
+def _optimizer(args: MixConfig) -> tuple[Any, dict[str, Any]] | None:
+    """What the Trainer calls a factory and its arguments; None for its own optimizers."""
+    if args.optim != MUON:
+        return None
+    return lambda: MuonWithAdamW, {
+        "lr": args.learning_rate,
+        "weight_decay": args.weight_decay,
+        "betas": (args.adam_beta1, args.adam_beta2),
+        "eps": args.adam_epsilon,
+    }
 
 
 class MixTrainer(ResumableTrainer):
@@ -78,6 +91,7 @@ class MixTrainer(ResumableTrainer):
             processing_class=processing_class,
             data_collator=collate,
             callbacks=callbacks,
+            optimizer_cls_and_kwargs=_optimizer(args),
         )
         # Theirs print raw dictionaries; mixgen's own is among `callbacks`.
         self.remove_callback(ProgressCallback)

@@ -1,0 +1,254 @@
+"""Conversations -> the model's turns: batched generation with tools in the loop.
+
+The model writes; when it closes a call, the task's tool runs, its output is put in, and the model
+goes on. Many conversations at different points share one batch and one cache: a logits processor in
+transformers' own `generate` forces the tokens of a tool's output one by one where a call has been
+closed, while the other rows go on writing. The model itself cannot write the markers of tool
+output: they are masked, and how often it would have is counted.
+
+Tools are run again from the start of a conversation, as its messages tell, so a conversation is
+nothing but its messages.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from mixgen.encoding import tokenizer as tk
+from mixgen.encoding.renderer import Renderer
+from mixgen.seeding import stream
+from mixgen.tasks.messages import Message, assistant, tool
+from mixgen.tasks.trial import Conversation, Turn
+from mixgen.tools.session import ToolSession
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# B rows, T tokens, V vocabulary
+
+MASKED: Final = (tk.OUTPUT_START, tk.OUTPUT_END)
+IN_TURNS: Final = {tk.PYTHON_START, tk.PYTHON_END, tk.ASSISTANT_END}  # what a model may write
+NO_CONTEXT: Final = 1_000_000  # tokens, of a model that names no limit
+
+
+class Generator:
+    """Gives the turns of one model; see `Answer`.
+
+    Args:
+        model: Any causal language model, trained on mixgen's conversations.
+        renderer: Of its tokenizer.
+        batch_size: Conversations at once.
+        max_new_tokens: Most tokens that the model may write in a turn.
+        max_calls: Most calls in a turn.
+        temperature: 0 takes the likeliest token; else tokens are drawn.
+        seed: Of what is drawn.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        renderer: Renderer,
+        *,
+        batch_size: int = 128,
+        max_new_tokens: int = 256,
+        max_calls: int = 8,
+        temperature: float = 0.0,
+        seed: int = 42,
+    ) -> None:
+        self.model = model
+        self.renderer = renderer
+        self.batch_size = batch_size
+        self.max_new_tokens = max_new_tokens
+        self.max_calls = max_calls
+        self.temperature = temperature
+        self.seed = seed
+        self.context: int = getattr(model.config, "max_position_embeddings", None) or NO_CONTEXT
+        self._num_batches = 0
+
+    def turns(
+        self, conversations: Sequence[Conversation], tools: Callable[[], ToolSession]
+    ) -> list[Turn]:
+        """The model's turn in each conversation.
+
+        Args:
+            conversations: Each ends with the user's words.
+            tools: Makes the tools of one conversation, such as `task.tools`.
+        """
+        rows = [
+            _Row(self, conversation, self.renderer.prompt_ids(conversation), tools)
+            for conversation in conversations
+        ]
+        # Rows of like length share a batch, which wastes least on padding.
+        waiting = sorted((row for row in rows if not row.fault), key=lambda row: len(row.prompt))
+        was_training = self.model.training
+        self.model.eval()
+        for start in range(0, len(waiting), self.batch_size):
+            self._generate(waiting[start : start + self.batch_size])
+        self.model.train(was_training)
+        return [Turn(row.messages, row.fault, row.forged) for row in rows]
+
+    @torch.inference_mode()
+    def _generate(self, rows: list[_Row]) -> None:
+        special = self.renderer.special
+        longest = max(len(row.prompt) for row in rows)
+        ids_BT = torch.tensor(
+            [[special[tk.PAD]] * (longest - len(row.prompt)) + row.prompt for row in rows]
+        )
+        mask_BT = torch.tensor(
+            [[0] * (longest - len(row.prompt)) + [1] * len(row.prompt) for row in rows]
+        )
+        settings: dict[str, Any] = {"do_sample": False}
+        if self.temperature:
+            settings = {"do_sample": True, "temperature": self.temperature, "top_k": 0}
+        loop = _ToolLoop(rows, special)
+        self._num_batches += 1
+        with torch.random.fork_rng(enabled=bool(self.temperature)):
+            if self.temperature:
+                torch.manual_seed(stream(self.seed, "generation", self._num_batches))
+            self.model.generate(
+                input_ids=ids_BT.to(self.model.device),
+                attention_mask=mask_BT.to(self.model.device),
+                generation_config=GenerationConfig(
+                    max_new_tokens=max(row.room for row in rows) + 1,
+                    eos_token_id=special[tk.ASSISTANT_END],
+                    pad_token_id=special[tk.PAD],
+                    **settings,
+                ),
+                logits_processor=LogitsProcessorList([loop]),
+            )
+        loop.end()
+
+
+class _Row:
+    """One conversation's turn, token by token."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        conversation: Conversation,
+        prompt: list[int],
+        tools: Callable[[], ToolSession],
+    ) -> None:
+        self.renderer = generator.renderer
+        self.prompt = prompt
+        self.messages: list[Message] = []
+        self.fault = ""
+        self.forged = 0
+        self.room = generator.context - len(prompt)  # tokens, of the model and of tools
+        self.tokens_left = generator.max_new_tokens
+        self.calls_left = generator.max_calls
+        self.forced: deque[int] = deque()
+        self.done = False
+        self._written: list[int] = []  # text that is not yet a message
+        self._before_call: str | None = None  # what was said before the call that is open
+        self._tools = tools()
+        for message in conversation:
+            for made in message["tool_calls"]:
+                function = made["function"]
+                self._tools.call(function["name"], function["arguments"])
+        self._special = {number: token for token, number in self.renderer.special.items()}
+        if self.room <= 0:
+            self._stop(f"the conversation leaves no room in a context of {generator.context}")
+
+    def accept(self, token: int) -> None:
+        """Takes the token that was written last."""
+        self.room -= 1
+        if self.forced:
+            self.forced.popleft()
+        else:
+            self.tokens_left -= 1
+            self._write(token)
+        if not self.done and self.room - len(self.forced) <= 0:
+            self._stop("the model's context is full")
+        elif not self.done and not self.forced and self.tokens_left <= 0:
+            self._stop("too many tokens in one turn")
+
+    def _write(self, token: int) -> None:
+        name = self._special.get(token)
+        in_call = self._before_call is not None
+        if name is None:
+            self._written.append(token)
+        elif name not in IN_TURNS:
+            self._stop(f"writes {name} in its turn")
+        elif name == tk.PYTHON_START and not in_call:
+            self._before_call = self._text()
+        elif name == tk.PYTHON_END and in_call:
+            self._call(self._text())
+        elif name == tk.ASSISTANT_END and not in_call:
+            self.messages.append(assistant(self._text()))
+            self.done = True
+        else:
+            self._stop(f"writes {name} {'inside' if in_call else 'outside'} a call")
+
+    def _text(self) -> str:
+        text = str(self.renderer.tokenizer.decode(self._written))
+        self._written = []
+        return text
+
+    def _call(self, code: str) -> None:
+        if not self.calls_left:
+            self._stop("too many calls in one turn")
+            return
+        self.calls_left -= 1
+        name, arguments = tk.read_call(code)
+        function = {"name": name, "arguments": arguments}
+        self.messages.append(
+            {
+                "role": "assistant",
+                "content": self._before_call or "",
+                "tool_calls": [{"type": "function", "function": function}],
+                "name": "",
+            }
+        )
+        self._before_call = None
+        output = self._tools.call(name, arguments)
+        self.messages.append({**tool(output), "name": name})
+        self.forced.extend(self.renderer.tool_ids(output))
+
+    def _stop(self, fault: str) -> None:
+        self.fault = fault
+        self.done = True
+        if self._written:
+            self.messages.append(assistant(self._text()))
+
+
+class _ToolLoop(LogitsProcessor):
+    """Forces what tools printed, and masks what only tools may write."""
+
+    def __init__(self, rows: list[_Row], special: dict[str, int]) -> None:
+        self.rows = rows
+        self.end_id = special[tk.ASSISTANT_END]
+        self.masked = [special[token] for token in MASKED]
+        self._has_begun = False
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Takes in the tokens that were just written; rules what may be written next."""
+        if self._has_begun:
+            for row, token in zip(self.rows, input_ids[:, -1].tolist(), strict=True):
+                if not row.done:
+                    row.accept(token)
+        self._has_begun = True
+        wanted_B = scores.argmax(dim=-1).tolist()
+        forced_rows, forced_ids = [], []
+        for index, row in enumerate(self.rows):
+            if row.done or row.forced:
+                forced_rows.append(index)
+                forced_ids.append(self.end_id if row.done else row.forced[0])
+            elif wanted_B[index] in self.masked:
+                row.forged += 1
+        scores_BV = scores.clone()
+        scores_BV[:, self.masked] = -torch.inf
+        scores_BV[forced_rows] = -torch.inf
+        scores_BV[forced_rows, forced_ids] = 0.0
+        return scores_BV
+
+    def end(self) -> None:
+        """Ends rows whose last token `generate` did not hand back."""
+        for row in self.rows:
+            if not row.done:
+                row.accept(self.end_id)

@@ -1,0 +1,276 @@
+"""Tic-tac-toe against every opponent: the whole tree of games that a model's own moves leave open.
+
+Every reply of the user is tried against each of the model's turns, so the counts have no sampling
+noise. A *line* is one game from its first word to its end: won, drawn, lost, or broken off by a
+turn that plays an illegal move, sets up another board than the game's, or cannot be read. A claim
+("I play center.", "Draw.") that does not fit the board is wrong, and the game goes on.
+
+A line is *seen* if every position in which the model has a move is one for training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from mixgen.tasks._game_tree import game_tree
+from mixgen.tasks.messages import Message, Score, user
+from mixgen.tasks.trial import Answer, Metric, Trial, Turn
+from mixgen.tools.board import EMPTY_BOARD, LINES, place, render, result, to_move, winner
+
+_PLACED: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'", re.ASCII)
+PRINT: Final = "print(board)"
+FAULTS: Final = ("illegal", "wrong_boards", "unreadable")  # what breaks a line off
+
+
+class Move(NamedTuple):
+    """A decision of the model."""
+
+    board: str  # before it, with the model to move
+    cell: int | None  # None: no legal move
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A game as far as it has come."""
+
+    mark: str  # the model's
+    messages: list[Message]
+    board: str
+    moves: tuple[Move, ...] = ()
+    wrong_claims: tuple[str, ...] = ()
+    ending: str = ""  # won, drawn, lost or one of `FAULTS`
+    reason: str = ""
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether all of its decisions are in positions for training."""
+        return all(game_tree()[move.board].split == "train" for move in self.moves)
+
+    @property
+    def score(self) -> Score:
+        """1 if it is neither lost nor faulty."""
+        reason = self.reason or "; ".join(self.wrong_claims)
+        if self.ending == "lost":
+            reason = "lost"
+        return Score(value=0.0 if reason else 1.0, reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """How a game is talked about.
+
+    Attributes:
+        opening: What the user says first; `{}` is the cell that they play, if they start.
+        cells: The names of the cells.
+        claims: What the model should say, given the cell that it played (or None) and what the game
+            has come to.
+    """
+
+    opening: str
+    cells: Sequence[str]
+    claims: Callable[[str, int | None, str], str] = field(repr=False)
+
+
+def walk(answer: Answer, mark: str, words: Words) -> list[Line]:
+    """All lines of play against a model.
+
+    Args:
+        answer: Gives the model's turns.
+        mark: The model's mark; X moves first.
+        words: How the game is talked about.
+    """
+    if mark == "X":
+        going = [Line(mark=mark, messages=[user(words.opening)], board=EMPTY_BOARD)]
+    else:
+        going = [
+            Line(
+                mark=mark,
+                messages=[user(words.opening.format(name))],
+                board=place(EMPTY_BOARD, cell, "X"),
+            )
+            for cell, name in enumerate(words.cells)
+        ]
+    finished: list[Line] = []
+    while going:
+        turns = answer([line.messages for line in going])
+        played = [_play(line, turn, words) for line, turn in zip(going, turns, strict=True)]
+        finished += [line for line in played if line.ending]
+        going = [
+            _with(
+                line,
+                messages=[*line.messages, user(words.cells[cell])],
+                board=place(line.board, cell, to_move(line.board)),
+            )
+            for line in played
+            if not line.ending
+            for cell in range(9)
+            if line.board[cell] == "."
+        ]
+    return finished
+
+
+def _with(line: Line, **changes: object) -> Line:
+    return Line(**{**line.__dict__, **changes})  # type: ignore[arg-type]
+
+
+def _play(line: Line, turn: Turn, words: Words) -> Line:
+    """A line after the model's turn."""
+    messages = [*line.messages, *turn.messages]
+
+    def broken(fault: str, reason: str, *moves: Move) -> Line:
+        moves = (*line.moves, *moves)
+        return _with(line, messages=messages, moves=moves, ending=fault, reason=reason)
+
+    roles = [message["role"] for message in turn.messages]
+    if turn.fault or roles != ["assistant", "tool", "assistant"]:
+        return broken("unreadable", turn.fault or "not one call, its output and an answer")
+    calling, output, last = turn.messages
+    code = calling["tool_calls"][0]["function"]["arguments"].get("code")
+    lines = code.split("\n") if isinstance(code, str) else []
+    if not lines or lines.pop() != PRINT:
+        return broken("wrong_boards", "the call does not end with print(board)")
+    board, mark = line.board, line.mark
+    theirs = "O" if mark == "X" else "X"
+    if theirs in board:  # the user has just moved
+        users = line.messages[-1]["content"]
+        if not lines or not _is_stone(lines.pop(0), theirs, users, words.cells):
+            return broken("wrong_boards", f"the user's move, {users!r}, is not what the call plays")
+    cell: int | None = None
+    moves = line.moves
+    if result(board):
+        if lines:
+            return broken("illegal", "a move after the end of the game")
+    else:
+        placed = [_PLACED.fullmatch(text) for text in lines]
+        if len(placed) != 1 or placed[0] is None or placed[0][3] != mark:
+            return broken("wrong_boards", f"the call does not play one {mark}")
+        cell = 3 * int(placed[0][1]) + int(placed[0][2])
+        if board[cell] != ".":
+            return broken("illegal", f"{words.cells[cell]} is taken", Move(board, None))
+        moves = (*moves, Move(board, cell))
+        board = place(board, cell, mark)
+    if output["content"] != render(board):
+        return broken("wrong_boards", "the tool does not show the game's board")
+    claims = line.wrong_claims
+    right = words.claims(mark, cell, board)
+    if last["content"] != right:
+        claims = (*claims, f"says {last['content']!r} where {right!r} is true")
+    ending = {"": "drawn", mark: "won", theirs: "lost"}[winner(board)] if result(board) else ""
+    return _with(
+        line, messages=messages, board=board, moves=moves, wrong_claims=claims, ending=ending
+    )
+
+
+def _is_stone(code: str, mark: str, said: str, names: Sequence[str]) -> bool:
+    """Whether a line of code plays the cell that the user has named."""
+    placed = _PLACED.fullmatch(code)
+    if placed is None or placed[3] != mark:
+        return False
+    name = names[3 * int(placed[1]) + int(placed[2])]
+    named = max((one for one in names if re.search(rf"\b{one}\b", said)), key=len)
+    return name == named
+
+
+def trials_of(lines: Sequence[Line]) -> list[Trial]:
+    """Lines as trials, for people to read."""
+    return [
+        Trial(prompt=line.messages[0]["content"], messages=line.messages, score=line.score)
+        for line in lines
+    ]
+
+
+def metrics_of(lines: Sequence[Line], split: str) -> list[Metric]:
+    """What is counted of all lines: how they end, and how the single moves are.
+
+    Args:
+        lines: All lines of the games tried.
+        split: `"test"` or `"validation"`: whose positions count as held out.
+    """
+    found: list[Metric] = []
+    parts = {
+        "": list(lines),
+        "seen": [line for line in lines if line.is_seen],
+        "as X": [line for line in lines if line.mark == "X"],
+        "as O": [line for line in lines if line.mark == "O"],
+    }
+    for group, part in parts.items():
+
+        def count(name: str, flags: Sequence[bool], *, is_fault: bool, group: str = group) -> None:
+            found.append(
+                Metric(
+                    name=name,
+                    group=group,
+                    count=sum(flags),
+                    total=len(flags),
+                    unit="lines",
+                    is_fault=is_fault,
+                )
+            )
+
+        count("exact", [line.score.value == 1 for line in part], is_fault=False)
+        count("won", [line.ending == "won" for line in part], is_fault=False)
+        count("drawn", [line.ending == "drawn" for line in part], is_fault=False)
+        count("losses", [line.ending == "lost" for line in part], is_fault=True)
+        for fault in FAULTS:
+            count(fault, [line.ending == fault for line in part], is_fault=True)
+        count("wrong_claims", [bool(line.wrong_claims) for line in part], is_fault=True)
+    # A move belongs to every line that goes on from it: it is counted once.
+    moves: dict[tuple[str, ...], Move] = {}
+    for line in lines:
+        history = [line.messages[0]["content"]]
+        for move in line.moves:
+            history.append(move.board)
+            moves[tuple(history)] = move
+    found += _move_metrics(list(moves.values()), split)
+    return found
+
+
+def _move_metrics(moves: Sequence[Move], split: str) -> list[Metric]:
+    tree = game_tree()
+    found = []
+    for prefix, wanted in (("", "train"), ("held_out_", split)):
+        part = [move for move in moves if tree[move.board].split == wanted]
+        winning = [move for move in part if _completing(move.board, to_move(move.board))]
+        blocking = [
+            move
+            for move in part
+            if move not in winning and _completing(move.board, _other(to_move(move.board)))
+        ]
+        for name, chosen, flags in (
+            ("legal", part, [move.cell is not None for move in part]),
+            ("optimal", part, [move.cell in tree[move.board].optimal for move in part]),
+            (
+                "wins_taken",
+                winning,
+                [move.cell in _completing(move.board, to_move(move.board)) for move in winning],
+            ),
+            (
+                "blocks_made",
+                blocking,
+                [
+                    move.cell in _completing(move.board, _other(to_move(move.board)))
+                    for move in blocking
+                ],
+            ),
+        ):
+            found.append(
+                Metric(name=prefix + name, count=sum(flags), total=len(chosen), unit="moves")
+            )
+    return found
+
+
+def _other(mark: str) -> str:
+    return "O" if mark == "X" else "X"
+
+
+def _completing(board: str, mark: str) -> list[int]:
+    """The empty cells that would give a mark three in a row."""
+    return [
+        cell
+        for line in LINES
+        for cell in line
+        if board[cell] == "." and sum(board[other] == mark for other in line) == 2
+    ]

@@ -1,0 +1,172 @@
+"""How a task tries a model: conversations are put to it, and what comes of them is counted.
+
+A task knows nothing of models. It gets an `Answer`, which takes conversations that end with the
+user's words and gives back the assistant's turn in each, with the tools really run. Scripted
+players are answers too, which is how the metrics themselves are tested.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from mixgen.errors import TaskError
+from mixgen.tasks.messages import Example, Message, Score
+
+if TYPE_CHECKING:
+    from mixgen.tasks.base import Task
+
+SEED: Final = 0  # of the problems that models are tried on: the same ones for every run
+MAX_REPEATS: Final = 10_000  # draws in a row that give no new problem before there are no more
+Z_95: Final = 1.959963984540054  # of the normal distribution, two-sided
+
+
+class Turn(NamedTuple):
+    """What an assistant did with its turn: calls, the tools' output, its last words."""
+
+    messages: list[Message]
+    fault: str = ""  # why it came to no end
+    forged: int = 0  # how often it would have written a tool's output itself
+
+
+Conversation: TypeAlias = Sequence[Message]
+Answer: TypeAlias = Callable[[Sequence[Conversation]], list[Turn]]
+
+
+class Trial(NamedTuple):
+    """One conversation with a model, to its end, and how good it was."""
+
+    prompt: str  # what was asked, for people
+    messages: list[Message]
+    score: Score
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A count out of a total, such as 998 of 1,000 problems.
+
+    Attributes:
+        name: What is counted: `"exact"`.
+        group: Of which part, such as `"depth 2"`; empty: of all.
+        count: How many.
+        total: Out of how many.
+        unit: Of what: `"problems"`, `"lines"`, `"moves"`.
+        is_fault: Whether fewer are better. Faults are told as counts, others as shares.
+    """
+
+    name: str
+    count: int
+    total: int
+    group: str = ""
+    unit: str = "problems"
+    is_fault: bool = False
+
+    @property
+    def rate(self) -> float:
+        """The share, not a number where there is no total."""
+        return self.count / self.total if self.total else math.nan
+
+    @property
+    def value(self) -> float:
+        """What is logged: the count of a fault, else the share."""
+        return float(self.count) if self.is_fault else self.rate
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The share's 95 % Wilson interval (Wilson 1927, as in Brown, Cai and DasGupta 2001).
+
+        Example:
+            >>> low, high = Metric(name="exact", count=999, total=1000).interval
+            >>> f"{low:.4f} to {high:.4f}"
+            '0.9944 to 0.9998'
+        """
+        if not self.total:
+            return 0.0, 1.0
+        n, p, z = self.total, self.rate, Z_95
+        middle = p + z * z / (2 * n)
+        spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        scale = 1 + z * z / n
+        return max((middle - spread) / scale, 0.0), min((middle + spread) / scale, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of trying a model on one task."""
+
+    task: str
+    split: str
+    metrics: list[Metric]
+    trials: list[Trial]
+
+    def __getitem__(self, name: str) -> Metric:
+        """The metric over all, or that of a group: `result["exact"]`, `result["exact/depth 2"]`."""
+        name, _, group = name.partition("/")
+        return next(one for one in self.metrics if (one.name, one.group) == (name, group))
+
+
+def roll_out(task: Task, answer: Answer, examples: Sequence[Example]) -> list[Trial]:
+    """Puts the user's words of examples to a model, turn by turn, and scores what comes.
+
+    Args:
+        task: The task of the examples.
+        answer: Gives the assistant's turns.
+        examples: The problems; of each, only what the user says is used.
+    """
+    asked = [
+        [message for message in example["messages"] if message["role"] == "user"]
+        for example in examples
+    ]
+    conversations: list[list[Message]] = [[] for _ in examples]
+    faults = [""] * len(examples)
+    for turn in range(max(map(len, asked), default=0)):
+        going = [i for i in range(len(examples)) if turn < len(asked[i]) and not faults[i]]
+        for i in going:
+            conversations[i].append(asked[i][turn])
+        for i, answered in zip(going, answer([conversations[i] for i in going]), strict=True):
+            conversations[i] += answered.messages
+            faults[i] = answered.fault
+    return [
+        Trial(
+            prompt=users[0]["content"] if users else "",
+            messages=messages,
+            score=Score(value=0.0, reason=fault) if fault else task.score(example, messages),
+        )
+        for example, users, messages, fault in zip(
+            examples, asked, conversations, faults, strict=True
+        )
+    ]
+
+
+def distinct_examples(task: Task, *, split: str, num_examples: int) -> list[Example]:
+    """The first distinct problems of a split, the same in every run; fewer if there are no more."""
+    found: dict[str, Example] = {}
+    repeats = 0
+    stream = task.stream(split=split, seed=SEED)
+    while len(found) < num_examples and repeats < MAX_REPEATS:
+        try:
+            example = next(stream)
+        except TaskError:  # none in this split
+            break
+        repeats = repeats + 1 if example["key"] in found else 0
+        found.setdefault(example["key"], example)
+    return list(found.values())
+
+
+def tally(
+    flags: Sequence[bool], *, name: str, groups: Sequence[Sequence[str]] = (), **settings: Any
+) -> Iterator[Metric]:
+    """The metric over all, then that of each group in order of its name.
+
+    Args:
+        flags: Whether each trial counts.
+        name: The metric's name.
+        groups: The groups that each trial belongs to.
+        **settings: More fields of `Metric`.
+    """
+    yield Metric(name=name, count=sum(flags), total=len(flags), **settings)
+    for group in sorted(set(itertools.chain.from_iterable(groups))):
+        chosen = [flag for flag, names in zip(flags, groups, strict=True) if group in names]
+        yield Metric(name=name, group=group, count=sum(chosen), total=len(chosen), **settings)

@@ -1,0 +1,101 @@
+"""Muon for a model's matrices and AdamW for the rest, as one optimizer: `optim: muon`.
+
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) makes each update of a matrix
+orthogonal. It is for the matrices inside the model, whose inputs and outputs are vectors;
+embeddings, the output layer, norms and biases stay with AdamW. Both optimizers are torch's own.
+
+Updates are scaled by `0.2 * sqrt(max(rows, columns))` (Liu et al. 2025, arXiv:2502.16982), so that
+one learning rate suits both. It is also the scale that does not ask which side of a matrix is its
+output: GPT-2's `Conv1D` keeps its weights transposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim import AdamW, Muon, Optimizer
+from transformers.pytorch_utils import Conv1D
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class MuonWithAdamW(Optimizer):
+    """Two optimizers over the parameter groups of one.
+
+    With DDP every process has the same gradients, and makes the same updates.
+
+    Args:
+        model: The model to train.
+        lr: Learning rate of both.
+        weight_decay: Decoupled weight decay of the matrices, embeddings included.
+        betas: AdamW's.
+        eps: AdamW's.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+    ) -> None:
+        matrices = inner_matrices(model)
+        inner = {id(matrix) for matrix in matrices}
+        rest = [p for p in model.parameters() if p.requires_grad and id(p) not in inner]
+        if not matrices:
+            raise ValueError(f"optim muon: {type(model).__name__} has no matrices to train")
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
+            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self._parts: list[Optimizer] = [
+            AdamW([group for group in groups if group["params"]], lr=lr, betas=betas, eps=eps),
+            Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+        ]
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Gives the two their groups and the state of all: learning rates and checkpoints are set
+        here, for both.
+        """
+        groups = iter(self.param_groups)
+        for part in self._parts:
+            part.param_groups = [next(groups) for _ in part.param_groups]
+            part.state = self.state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes up a state, as `load_state_dict` does."""
+        super().__setstate__(state)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One step of both."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self._parts:
+            part.step()
+        return loss
+
+
+def inner_matrices(model: PreTrainedModel) -> list[torch.nn.Parameter]:
+    """The weights of linear layers, but for the output layer's and those tied to embeddings."""
+    outer = {
+        id(module.weight)
+        for module in (model.get_input_embeddings(), model.get_output_embeddings())
+        if module is not None
+    }
+    weights = {
+        id(module.weight): module.weight
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module.weight.requires_grad
+    }
+    return [weight for key, weight in weights.items() if key not in outer and weight.ndim == 2]
