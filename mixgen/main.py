@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mixgen.errors import MixgenError, OutputError, RecipeError
+from mixgen.launch import end_with_launcher, for_all, leave_process_group
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from mixgen.encoding.rows import RowDataset
     from mixgen.encoding.shares import TaskShare
     from mixgen.recipe import Recipe
+    from mixgen.training.config import MixConfig
 
 USER_ERROR = 2  # exit status
 INTERRUPTED = 130
-LAUNCHERS = {"accelerate", "accelerate.commands.launch", "torchrun", "torch.distributed.run"}
-PR_SET_PDEATHSIG = 1  # of prctl(2): the signal to get when the parent dies
 MAX_SHOWN = 400  # characters of an example
 
 
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None 
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # DataLoader workers fork
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a launcher ignores it
-    _end_with_launcher()
+    end_with_launcher()
     try:
         train(sys.argv[1:] if argv is None else argv, weights or {})
     except MixgenError as error:
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None 
         print("interrupted", file=sys.stderr, flush=True)
         return INTERRUPTED
     finally:
-        _leave_process_group()
+        leave_process_group()
     return 0
 
 
@@ -80,9 +79,10 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
     from mixgen.encoding.renderer import Renderer
     from mixgen.encoding.rows import RowDataset
     from mixgen.encoding.shares import check_lengths, measure_shares
+    from mixgen.evaluation.evaluate import Evaluator
+    from mixgen.evaluation.results import REPORT_FILE, say_result
     from mixgen.training.callbacks import MixProgressCallback, StopCallback
     from mixgen.training.mix_callback import MixCallback
-    from mixgen.training.plot import plot_losses
     from mixgen.training.run_dir import RunLock, inspect_run_dir, prepare_run_dir
     from mixgen.training.trainer import MixTrainer
 
@@ -98,12 +98,14 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         resume=config.resume,
         resume_anyway=config.resume_anyway,
     )
-    state = _for_all(inspect, chief)  # another process may see files later, or not at all
+    state = for_all(inspect, chief)  # another process may see files later, or not at all
     if state.differing and state.checkpoint and state.step >= config.max_steps:
         raise OutputError(f"{state.checkpoint} is not before the end at step {config.max_steps:,}")
     if state.finished:
         if chief:
             print(f"{output_dir} holds this run, finished. To train it again, add --overwrite.")
+        if not (output_dir / REPORT_FILE).is_file():
+            _report(recipe)
         return
 
     with _refusing_clearly():
@@ -119,6 +121,14 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         rows_per_block=config.rows_per_block,
         seed=config.seed,
     )
+    evaluator = Evaluator(
+        schedule.active,
+        tokenizer,
+        split="validation",
+        num_examples=config.eval_examples,
+        on_task=say_result if chief else None,
+    )
+    evaluator.check_metric(config)
     stop = StopCallback()
     with _refusing_clearly(str(output_dir)):
         trainer = MixTrainer(
@@ -131,6 +141,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
                 MixProgressCallback(dataset.task_names),
                 MixCallback(schedule, config.max_task_share),
             ],
+            evaluator=evaluator,
         )
 
     def prepare() -> None:
@@ -142,7 +153,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         prepare_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
 
     lock = RunLock(output_dir)
-    _for_all(prepare, chief)  # only now, when nothing is left to be refused
+    for_all(prepare, chief)  # only now, when nothing is left to be refused
     if chief:
         _print_start(recipe, model, dataset, shares)
         for point in schedule.unreached:
@@ -162,30 +173,57 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         return
     with _saving_clearly(output_dir):
         trainer.save_model()
-        if chief:
-            plot_losses(trainer.state.log_history, output_dir / "loss_by_task.png")
         trainer.save_state()
+    _report(recipe)
     if chief:
         lock.release()
-        print(
-            f"Done. The model, its tokenizer, recipe.yaml and loss_by_task.png are in {output_dir}."
+        print(f"Done. The model, its tokenizer, recipe.yaml and report.html are in {output_dir}.")
+
+
+def _report(recipe: Recipe) -> None:
+    """Tries the model that was saved on the test split, and writes the report and the card."""
+    from accelerate import PartialState
+
+    from mixgen.evaluation.evaluate import Evaluator
+    from mixgen.evaluation.loading import load_checkpoint
+    from mixgen.evaluation.report import write_report
+    from mixgen.evaluation.results import (
+        RESULTS_FILE,
+        machine_facts,
+        save_evaluation,
+        say_result,
+    )
+
+    config = recipe.config
+    output_dir = Path(str(config.output_dir))
+    chief = config.process_index == 0
+    PartialState().wait_for_everyone()  # the first process has saved it
+    model, tokenizer = load_checkpoint(output_dir)
+    results = []
+    if config.test_examples:
+        if chief:
+            print("Trying the model on problems that it was not trained on ...", flush=True)
+        evaluator = Evaluator(
+            recipe.schedule.active,
+            tokenizer,
+            split="test",
+            num_examples=config.test_examples,
+            on_task=say_result if chief else None,
         )
-
-
-def _for_all(act: Callable[[], Any], chief: bool) -> Any:
-    """What the first process does for all; its error is everyone's."""
-    from accelerate.utils import broadcast_object_list
-
-    found: list[Any] = [None, None]
+        results = evaluator.results(model.to(config.device))  # type: ignore[arg-type]
     if chief:
-        try:
-            found[0] = act()
-        except MixgenError as error:
-            found[1] = error
-    found = broadcast_object_list(found)
-    if found[1]:
-        raise found[1]
-    return found[0]
+        with _saving_clearly(output_dir):
+            facts = {**machine_facts(model), "command": _command(config, recipe.name)}
+            save_evaluation(results, facts, output_dir / RESULTS_FILE)
+            write_report(output_dir)
+
+
+def _command(config: MixConfig, name: str) -> str:
+    """What makes this run again from its resolved recipe."""
+    launch = "python"
+    if config.world_size > 1:
+        launch = f"accelerate launch --num_processes={config.world_size}"
+    return f"{launch} run_train.py recipe.yaml --output_dir=outputs/{name}-again"
 
 
 @contextmanager
@@ -244,7 +282,7 @@ def _model_and_tokenizer(
         vocab_size=config.vocab_size,
         model_max_length=config.max_seq_len,
     )
-    tokenizer = _for_all(make, config.process_index == 0)
+    tokenizer = for_all(make, config.process_index == 0)
     return build_model(config, tokenizer), tokenizer
 
 
@@ -279,24 +317,3 @@ def _print_start(
         shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."
         print("  " + shown.replace("\n", "\n  "))
     print(flush=True)
-
-
-def _end_with_launcher() -> None:
-    """Gets SIGTERM when the launcher dies, which `accelerate launch` does without passing it on.
-
-    Else this process would train on, with nobody to stop it or to see what it prints.
-    """
-    parent = Path(f"/proc/{os.getppid()}/cmdline")
-    if sys.platform == "linux" and parent.is_file():
-        words = {Path(os.fsdecode(word)).name for word in parent.read_bytes().split(b"\0")[:3]}
-        if words & LAUNCHERS:
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _leave_process_group() -> None:
-    """Ends the process group; without it, processes on CPUs abort at exit now and then."""
-    if "torch" in sys.modules:
-        import torch.distributed as dist
-
-        if dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()

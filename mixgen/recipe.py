@@ -140,7 +140,33 @@ def load_mixture(
     return interleaved(mix, split=split, seed=seed)
 
 
+def configured_tasks(path: Path) -> list[Task]:
+    """The tasks that a recipe ever draws from, with its settings.
+
+    Raises:
+        RecipeError: The recipe is wrong.
+        TaskError: A task or one of its settings is wrong.
+    """
+    made, points = _tasks_of_recipe(path)
+    return [
+        task
+        for task, weights in zip(made, points, strict=True)
+        if any(weight for _, weight in weights)
+    ]
+
+
 def _mix_of_recipe(path: Path) -> Mix:
+    made, points = _tasks_of_recipe(path)
+    for task, weights in zip(made, points, strict=True):
+        if len(weights) > 1:
+            raise RecipeError(
+                f"{path}: the weight of {task.name} is a schedule, and a stream has no steps: "
+                f"give weights instead, such as {{{task.name!r}: {weights[0][1]}}}"
+            )
+    return Mix(tasks=tuple(made), weights=tuple(weights[0][1] for weights in points))
+
+
+def _tasks_of_recipe(path: Path) -> tuple[list[Task], list[Points]]:
     content = read_recipe(path)
     for file in _list_of_files(content, path):
         load_task_file(_find_task_file(file, path))
@@ -151,13 +177,7 @@ def _mix_of_recipe(path: Path) -> Mix:
     content = {key: value for key, value in content.items() if key in known}
     given = parse_flags(make_parser(tasks), list(flatten(content, str(path), known)), str(path))
     made, points, _ = _make_tasks(tasks, given, dict.fromkeys(given, str(path)))
-    for task, weights in zip(made, points, strict=True):
-        if len(weights) > 1:
-            raise RecipeError(
-                f"{path}: the weight of {task.name} is a schedule, and a stream has no steps: "
-                f"give weights instead, such as {{{task.name!r}: {weights[0][1]}}}"
-            )
-    return Mix(tasks=tuple(made), weights=tuple(weights[0][1] for weights in points))
+    return made, points
 
 
 def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = None) -> Recipe:

@@ -402,7 +402,7 @@ def test_incomplete_checkpoints_never_crowd_out_complete_ones(limit, tmp_path):
         (run / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"")
     seal(folder_of(tmp_path, 35), {**STATE, "step": 35})
     commit(run / ".saving" / "checkpoint-35", run / "checkpoint-35")
-    rotate(run, newest=run / "checkpoint-35", limit=limit)
+    rotate(run, kept={run / "checkpoint-35"}, limit=limit)
     newest, passed_over = newest_checkpoint(run)
     assert newest.path == run / "checkpoint-35" and len(passed_over) == 2
     assert (run / "checkpoint-30").exists() == (limit == 2)

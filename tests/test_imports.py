@@ -20,9 +20,12 @@ LEVELS = {
     "mixture": 3,
     "encoding": 4,
     "training": 5,
-    "flags": 6,
-    "recipe": 6,
-    "main": 7,
+    "evaluation": 6,
+    "flags": 7,
+    "recipe": 7,
+    "launch": 8,
+    "main": 9,
+    "cli": 9,
 }
 
 

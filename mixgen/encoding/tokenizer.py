@@ -1,8 +1,8 @@
 """The tokenizer: trained on the mix's own text, byte-level BPE inside pieces that this file cuts.
 
-What a piece is decides what a small model must learn. Every digit is its own, and so is every board
-cell and every bracket around a number; a word keeps the space before it and a function its opening
-bracket (`sqrt(`, `board[`). Bytes are the fallback, so any text can be encoded. It is
+What a piece is decides what a small model must learn. Every digit is its own, and so is every
+bracket around a number; a row of a board is one, a word keeps the space before it and a function
+its opening bracket (`sqrt(`, `board[`). Bytes are the fallback, so any text can be encoded. It is
 deterministic, and the same for all weights: each active task gives the same number of examples,
 whatever its share of the mix.
 """
@@ -46,10 +46,12 @@ SPECIAL_TOKENS: Final = [
 PIECES: Final = "|".join(
     [
         r"[0-9]",  # each digit alone
+        r"[ \n]?[XO.]{3}(?![A-Za-z])",  # a row of a board
         r"[ \n]?[A-Z]?[a-z]+[\[(]?",  # a word, the space before it, its bracket
-        r"[ \n]?[A-Z.](?![a-z])",  # single capitals and points: board cells, the point of a decimal
+        r"[ \n]?[A-Z.](?![a-z])",  # single capitals and points, as of a decimal
         r" ?(?:\*\*|//|[+\-*/%^=×÷]) ?",  # an operator with the spaces around it
         r"[ \n]?\(",
+        r"\]='[XO]'\n?",  # a stone that is put on a board
         r"[\[\]='\"]+",  # subscripts and quotes of code run together: `][`, `]='`
         r"[\s\S]",
     ]

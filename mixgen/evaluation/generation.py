@@ -6,6 +6,9 @@ transformers' own `generate` forces the tokens of a tool's output one by one whe
 closed, while the other rows go on writing. The model itself cannot write the markers of tool
 output: they are masked, and how often it would have is counted.
 
+A batch ends when half of its rows are done; the others go on in the next, beside new ones. So a row
+that finds no end costs little.
+
 Tools are run again from the start of a conversation, as its messages tell, so a conversation is
 nothing but its messages.
 """
@@ -17,7 +20,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from mixgen.encoding import tokenizer as tk
 from mixgen.encoding.renderer import Renderer
@@ -83,45 +92,43 @@ class Generator:
             _Row(self, conversation, self.renderer.prompt_ids(conversation), tools)
             for conversation in conversations
         ]
-        # Rows of like length share a batch, which wastes least on padding.
-        waiting = sorted((row for row in rows if not row.fault), key=lambda row: len(row.prompt))
         was_training = self.model.training
         self.model.eval()
-        for start in range(0, len(waiting), self.batch_size):
-            self._generate(waiting[start : start + self.batch_size])
+        # Rows of like length share a batch, which wastes least on padding.
+        waiting = sorted((row for row in rows if not row.done), key=lambda row: len(row.ids))
+        while waiting:
+            batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
+            self._generate(batch)
+            waiting = [row for row in batch if not row.done] + waiting
         self.model.train(was_training)
         return [Turn(row.messages, row.fault, row.forged) for row in rows]
 
     @torch.inference_mode()
     def _generate(self, rows: list[_Row]) -> None:
-        special = self.renderer.special
-        longest = max(len(row.prompt) for row in rows)
+        """Goes on with some rows until half of them are done."""
+        pad_id = self.renderer.special[tk.PAD]
+        longest = max(len(row.ids) for row in rows)
+        padding = [longest - len(row.ids) for row in rows]
         ids_BT = torch.tensor(
-            [[special[tk.PAD]] * (longest - len(row.prompt)) + row.prompt for row in rows]
+            [[pad_id] * n + row.ids for row, n in zip(rows, padding, strict=True)]
         )
-        mask_BT = torch.tensor(
-            [[0] * (longest - len(row.prompt)) + [1] * len(row.prompt) for row in rows]
-        )
+        mask_BT = torch.tensor([[0] * n + [1] * (longest - n) for n in padding])
         settings: dict[str, Any] = {"do_sample": False}
         if self.temperature:
             settings = {"do_sample": True, "temperature": self.temperature, "top_k": 0}
-        loop = _ToolLoop(rows, special)
         self._num_batches += 1
         with torch.random.fork_rng(enabled=bool(self.temperature)):
             if self.temperature:
                 torch.manual_seed(stream(self.seed, "generation", self._num_batches))
-            self.model.generate(
+            self.model.generate(  # type: ignore[operator]
                 input_ids=ids_BT.to(self.model.device),
                 attention_mask=mask_BT.to(self.model.device),
                 generation_config=GenerationConfig(
-                    max_new_tokens=max(row.room for row in rows) + 1,
-                    eos_token_id=special[tk.ASSISTANT_END],
-                    pad_token_id=special[tk.PAD],
-                    **settings,
+                    max_new_tokens=min(row.room for row in rows), pad_token_id=pad_id, **settings
                 ),
-                logits_processor=LogitsProcessorList([loop]),
+                logits_processor=LogitsProcessorList([_Ruling(rows, self.renderer.special)]),
+                stopping_criteria=StoppingCriteriaList([_Listening(rows)]),
             )
-        loop.end()
 
 
 class _Row:
@@ -135,7 +142,7 @@ class _Row:
         tools: Callable[[], ToolSession],
     ) -> None:
         self.renderer = generator.renderer
-        self.prompt = prompt
+        self.ids = prompt  # all that stands there so far
         self.messages: list[Message] = []
         self.fault = ""
         self.forged = 0
@@ -157,6 +164,7 @@ class _Row:
 
     def accept(self, token: int) -> None:
         """Takes the token that was written last."""
+        self.ids.append(token)
         self.room -= 1
         if self.forced:
             self.forced.popleft()
@@ -217,38 +225,36 @@ class _Row:
             self.messages.append(assistant(self._text()))
 
 
-class _ToolLoop(LogitsProcessor):
+class _Listening(StoppingCriteria):
+    """Hands each row the token that was just written; the batch ends when half of it is done."""
+
+    def __init__(self, rows: list[_Row]) -> None:
+        self.rows = rows
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        for row, token in zip(self.rows, input_ids[:, -1].tolist(), strict=True):
+            if not row.done:
+                row.accept(token)
+        done = sum(row.done for row in self.rows)
+        return torch.full((len(self.rows),), 2 * done >= len(self.rows), device=input_ids.device)
+
+
+class _Ruling(LogitsProcessor):
     """Forces what tools printed, and masks what only tools may write."""
 
     def __init__(self, rows: list[_Row], special: dict[str, int]) -> None:
         self.rows = rows
-        self.end_id = special[tk.ASSISTANT_END]
         self.masked = [special[token] for token in MASKED]
-        self._has_begun = False
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Takes in the tokens that were just written; rules what may be written next."""
-        if self._has_begun:
-            for row, token in zip(self.rows, input_ids[:, -1].tolist(), strict=True):
-                if not row.done:
-                    row.accept(token)
-        self._has_begun = True
-        wanted_B = scores.argmax(dim=-1).tolist()
-        forced_rows, forced_ids = [], []
-        for index, row in enumerate(self.rows):
-            if row.done or row.forced:
-                forced_rows.append(index)
-                forced_ids.append(self.end_id if row.done else row.forced[0])
-            elif wanted_B[index] in self.masked:
+        forced = [(index, row.forced[0]) for index, row in enumerate(self.rows) if row.forced]
+        for row, wanted in zip(self.rows, scores.argmax(dim=-1).tolist(), strict=True):
+            if wanted in self.masked and not (row.done or row.forced):
                 row.forged += 1
         scores_BV = scores.clone()
         scores_BV[:, self.masked] = -torch.inf
-        scores_BV[forced_rows] = -torch.inf
-        scores_BV[forced_rows, forced_ids] = 0.0
+        if forced:
+            rows, ids = map(list, zip(*forced, strict=True))
+            scores_BV[rows] = -torch.inf
+            scores_BV[rows, ids] = 0.0
         return scores_BV
-
-    def end(self) -> None:
-        """Ends rows whose last token `generate` did not hand back."""
-        for row in self.rows:
-            if not row.done:
-                row.accept(self.end_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -27,7 +27,9 @@ class Position(NamedTuple):
     """What the game tree knows about a board whose game goes on."""
 
     legal: tuple[int, ...]
-    optimal: tuple[int, ...]  # the legal moves of best value, those that win soonest among wins
+    value: int  # for the side to move, if both play well: 1 a win, 0 a draw, -1 a loss
+    best: tuple[int, ...]  # the legal moves that keep this value
+    optimal: tuple[int, ...]  # of these the ones that win soonest or lose latest, in `PREFERENCE`
     boards: tuple[
         str, ...
     ]  # the board after a move on each of the nine cells; empty where a stone lies
@@ -74,6 +76,12 @@ def game_tree() -> dict[str, Position]:
         best = values[board]
         tree[board] = Position(
             legal=tuple(cell for cell in range(9) if boards[cell]),
+            value=_sign(best),
+            best=tuple(
+                cell
+                for cell in range(9)
+                if boards[cell] and _sign(-values[boards[cell]]) == _sign(best)
+            ),
             optimal=tuple(
                 cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == best
             ),
@@ -81,6 +89,32 @@ def game_tree() -> dict[str, Position]:
             split=position_split(board),
         )
     return tree
+
+
+def _sign(value: int) -> int:
+    return (value > 0) - (value < 0)
+
+
+def draw_position(mark: str, draw: Callable[[], float]) -> list[int]:
+    """Random legal moves to a position with the opponent of `mark` to move that can be held.
+
+    Args:
+        mark: Who does not lose from there, if they play well.
+        draw: Uniform numbers in [0, 1).
+
+    Returns:
+        The cells of the moves, 1 to 7 of them.
+    """
+    tree = game_tree()
+    while True:
+        num_moves = (1, 3, 5, 7)[int(draw() * 4)] if mark == "X" else (2, 4, 6)[int(draw() * 3)]
+        board = EMPTY_BOARD
+        cells: list[int] = []
+        while len(cells) < num_moves and (position := tree.get(board)):
+            cells.append(position.legal[int(draw() * len(position.legal))])
+            board = position.boards[cells[-1]]
+        if len(cells) == num_moves and board in tree and tree[board].value <= 0:
+            return cells
 
 
 def position_split(board: str) -> str:

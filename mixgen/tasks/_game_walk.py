@@ -11,17 +11,17 @@ A line is *seen* if every position in which the model has a move is one for trai
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mixgen.tasks._game_tree import game_tree
+from mixgen.tasks._game_words import CELLS, PRINT, Game, claims, named_cell, opening_words
 from mixgen.tasks.messages import Message, Score, user
 from mixgen.tasks.trial import Answer, Metric, Trial, Turn
 from mixgen.tools.board import EMPTY_BOARD, LINES, place, render, result, to_move, winner
 
 _PLACED: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'", re.ASCII)
-PRINT: Final = "print(board)"
 FAULTS: Final = ("illegal", "wrong_boards", "unreadable")  # what breaks a line off
 
 
@@ -58,50 +58,32 @@ class Line:
         return Score(value=0.0 if reason else 1.0, reason=reason)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Words:
-    """How a game is talked about.
-
-    Attributes:
-        opening: What the user says first; `{}` is the cell that they play, if they start.
-        cells: The names of the cells.
-        claims: What the model should say, given the cell that it played (or None) and what the game
-            has come to.
-    """
-
-    opening: str
-    cells: Sequence[str]
-    claims: Callable[[str, int | None, str], str] = field(repr=False)
-
-
-def walk(answer: Answer, mark: str, words: Words) -> list[Line]:
+def walk(answer: Answer, mark: str, wording: int) -> list[Line]:
     """All lines of play against a model.
 
     Args:
         answer: Gives the model's turns.
         mark: The model's mark; X moves first.
-        words: How the game is talked about.
+        wording: Which of the wordings the user opens with.
     """
-    if mark == "X":
-        going = [Line(mark=mark, messages=[user(words.opening)], board=EMPTY_BOARD)]
-    else:
-        going = [
-            Line(
-                mark=mark,
-                messages=[user(words.opening.format(name))],
-                board=place(EMPTY_BOARD, cell, "X"),
-            )
-            for cell, name in enumerate(words.cells)
-        ]
+    starts = [Game(mark, [cell], [], "") for cell in (range(9) if mark == "O" else [0])]
+    going = [
+        Line(
+            mark=mark,
+            messages=[user(opening_words(start, wording))],
+            board=place(EMPTY_BOARD, start.cells[0], "X") if mark == "O" else EMPTY_BOARD,
+        )
+        for start in starts
+    ]
     finished: list[Line] = []
     while going:
         turns = answer([line.messages for line in going])
-        played = [_play(line, turn, words) for line, turn in zip(going, turns, strict=True)]
+        played = [_play(line, turn) for line, turn in zip(going, turns, strict=True)]
         finished += [line for line in played if line.ending]
         going = [
-            _with(
+            replace(
                 line,
-                messages=[*line.messages, user(words.cells[cell])],
+                messages=[*line.messages, user(CELLS[cell])],
                 board=place(line.board, cell, to_move(line.board)),
             )
             for line in played
@@ -112,66 +94,63 @@ def walk(answer: Answer, mark: str, words: Words) -> list[Line]:
     return finished
 
 
-def _with(line: Line, **changes: object) -> Line:
-    return Line(**{**line.__dict__, **changes})  # type: ignore[arg-type]
-
-
-def _play(line: Line, turn: Turn, words: Words) -> Line:
+def _play(line: Line, turn: Turn) -> Line:
     """A line after the model's turn."""
     messages = [*line.messages, *turn.messages]
 
     def broken(fault: str, reason: str, *moves: Move) -> Line:
         moves = (*line.moves, *moves)
-        return _with(line, messages=messages, moves=moves, ending=fault, reason=reason)
+        return replace(line, messages=messages, moves=moves, ending=fault, reason=reason)
 
-    roles = [message["role"] for message in turn.messages]
-    if turn.fault or roles != ["assistant", "tool", "assistant"]:
-        return broken("unreadable", turn.fault or "not one call, its output and an answer")
-    calling, output, last = turn.messages
-    code = calling["tool_calls"][0]["function"]["arguments"].get("code")
-    lines = code.split("\n") if isinstance(code, str) else []
-    if not lines or lines.pop() != PRINT:
-        return broken("wrong_boards", "the call does not end with print(board)")
+    if turn.fault or not turn.messages or turn.messages[-1]["role"] != "assistant":
+        return broken("unreadable", turn.fault or "no last words")
+    *calls, last = turn.messages
+    stones = _stones(calls)
+    if stones is None:
+        return broken("wrong_boards", "a call does more than put down stones and print the board")
     board, mark = line.board, line.mark
     theirs = "O" if mark == "X" else "X"
     if theirs in board:  # the user has just moved
         users = line.messages[-1]["content"]
-        if not lines or not _is_stone(lines.pop(0), theirs, users, words.cells):
-            return broken("wrong_boards", f"the user's move, {users!r}, is not what the call plays")
+        if not stones or stones.pop(0) != (named_cell(users), theirs):
+            return broken("wrong_boards", f"the user's move, {users!r}, is not what is put down")
     cell: int | None = None
     moves = line.moves
     if result(board):
-        if lines:
+        if stones:
             return broken("illegal", "a move after the end of the game")
     else:
-        placed = [_PLACED.fullmatch(text) for text in lines]
-        if len(placed) != 1 or placed[0] is None or placed[0][3] != mark:
-            return broken("wrong_boards", f"the call does not play one {mark}")
-        cell = 3 * int(placed[0][1]) + int(placed[0][2])
+        if len(stones) != 1 or stones[0][1] != mark:
+            return broken("wrong_boards", f"not one {mark} is put down")
+        cell = stones[0][0]
         if board[cell] != ".":
-            return broken("illegal", f"{words.cells[cell]} is taken", Move(board, None))
+            return broken("illegal", f"{CELLS[cell]} is taken", Move(board, None))
         moves = (*moves, Move(board, cell))
         board = place(board, cell, mark)
-    if output["content"] != render(board):
+    if not calls or calls[-1]["content"] != render(board):
         return broken("wrong_boards", "the tool does not show the game's board")
-    claims = line.wrong_claims
-    right = words.claims(mark, cell, board)
+    wrong_claims = line.wrong_claims
+    right = claims(mark, cell, board)
     if last["content"] != right:
-        claims = (*claims, f"says {last['content']!r} where {right!r} is true")
+        wrong_claims = (*wrong_claims, f"says {last['content']!r} where {right!r} is true")
     ending = {"": "drawn", mark: "won", theirs: "lost"}[winner(board)] if result(board) else ""
-    return _with(
-        line, messages=messages, board=board, moves=moves, wrong_claims=claims, ending=ending
+    return replace(
+        line, messages=messages, board=board, moves=moves, wrong_claims=wrong_claims, ending=ending
     )
 
 
-def _is_stone(code: str, mark: str, said: str, names: Sequence[str]) -> bool:
-    """Whether a line of code plays the cell that the user has named."""
-    placed = _PLACED.fullmatch(code)
-    if placed is None or placed[3] != mark:
-        return False
-    name = names[3 * int(placed[1]) + int(placed[2])]
-    named = max((one for one in names if re.search(rf"\b{one}\b", said)), key=len)
-    return name == named
+def _stones(calls: Sequence[Message]) -> list[tuple[int, str]] | None:
+    """The stones that a turn's calls put down, in order, each a cell and a mark."""
+    found = []
+    for message in calls:
+        for made in message["tool_calls"]:
+            code = made["function"]["arguments"].get("code")
+            for line in code.split("\n") if isinstance(code, str) else [""]:
+                if placed := _PLACED.fullmatch(line):
+                    found.append((3 * int(placed[1]) + int(placed[2]), placed[3]))
+                elif line != PRINT:
+                    return None
+    return found
 
 
 def trials_of(lines: Sequence[Line]) -> list[Trial]:
@@ -207,6 +186,7 @@ def metrics_of(lines: Sequence[Line], split: str) -> list[Metric]:
                     total=len(flags),
                     unit="lines",
                     is_fault=is_fault,
+                    is_sample=False,
                 )
             )
 
@@ -241,7 +221,7 @@ def _move_metrics(moves: Sequence[Move], split: str) -> list[Metric]:
         ]
         for name, chosen, flags in (
             ("legal", part, [move.cell is not None for move in part]),
-            ("optimal", part, [move.cell in tree[move.board].optimal for move in part]),
+            ("optimal", part, [move.cell in tree[move.board].best for move in part]),
             (
                 "wins_taken",
                 winning,
@@ -257,7 +237,13 @@ def _move_metrics(moves: Sequence[Move], split: str) -> list[Metric]:
             ),
         ):
             found.append(
-                Metric(name=prefix + name, count=sum(flags), total=len(chosen), unit="moves")
+                Metric(
+                    name=prefix + name,
+                    count=sum(flags),
+                    total=len(chosen),
+                    unit="moves",
+                    is_sample=False,
+                )
             )
     return found
 

@@ -188,7 +188,7 @@ def _groups(example: Example) -> list[str]:
     digits = max((len(number.replace(".", "")) for number in numbers), default=0)
     return [
         f"depth {example['metadata']['depth']}",
-        f"{digits} digits",
+        f"digits {digits}",
         *(f"operator {name}" for name in set(example["metadata"]["operators"])),
     ]
 

@@ -55,6 +55,7 @@ class Metric:
         total: Out of how many.
         unit: Of what: `"problems"`, `"lines"`, `"moves"`.
         is_fault: Whether fewer are better. Faults are told as counts, others as shares.
+        is_sample: Whether the total is a sample of more, so that chance has a part in the share.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Metric:
     group: str = ""
     unit: str = "problems"
     is_fault: bool = False
+    is_sample: bool = True
 
     @property
     def rate(self) -> float:

@@ -148,6 +148,7 @@ class StopCallback(TrainerCallback):
         if asked and state.global_step < state.max_steps:
             self.stopped = True
             control.should_save = control.should_training_stop = True
+            control.should_evaluate = False  # who asked to stop does not wait for it
 
 
 def tokens_text(number: float) -> str:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -101,8 +101,8 @@ def replace(written: Path, final: Path) -> None:
     _sync(final.parent)
 
 
-def rotate(output_dir: Path, *, newest: Path, limit: int | None) -> None:
-    """Deletes the oldest complete checkpoints but `limit`; `newest` is always kept.
+def rotate(output_dir: Path, *, kept: Set[Path], limit: int | None) -> None:
+    """Deletes the oldest complete checkpoints but `limit`; those `kept` stay.
 
     Incomplete ones do not count, and are left to the user.
     """
@@ -112,7 +112,7 @@ def rotate(output_dir: Path, *, newest: Path, limit: int | None) -> None:
     for path in _checkpoints(output_dir).values():
         with suppress(OutputError):
             complete.append(read_checkpoint(path))
-    others = sorted(one.state["step"] for one in complete if one.path != newest)
+    others = sorted(one.state["step"] for one in complete if one.path not in kept)
     for step in others[: max(len(complete) - limit, 0)]:
         shutil.rmtree(output_dir / f"checkpoint-{step}", ignore_errors=True)
 

@@ -34,6 +34,9 @@ RANGES: Final = {
     "max_grad_norm": (0, math.inf),
     "logging_steps": (0, math.inf),
     "save_steps": (0, math.inf),
+    "eval_steps": (0, math.inf),
+    "eval_examples": (1, 1_000_000),
+    "test_examples": (0, 1_000_000),
     "max_task_share": (0, 1),
     "dataloader_num_workers": (0, 1_024),
     "dataloader_prefetch_factor": (1, 1_024),
@@ -49,9 +52,7 @@ UNSUPPORTED: Final = {
     "dataloader_drop_last": "no batch is incomplete",
     "accelerator_config": "batches are dealt out by rows",
     "auto_find_batch_size": "set per_device_train_batch_size",
-    "eval_strategy": "there is no evaluation during training yet",
-    "do_eval": "there is no evaluation during training yet",
-    "load_best_model_at_end": "there is no evaluation during training yet",
+    "do_eval": "set eval_steps",
     "save_on_each_node": "all machines share the output_dir",
     "include_num_input_tokens_seen": "tokens are counted as they are",
 }
@@ -139,6 +140,20 @@ class MixConfig(TrainingArguments):
     max_task_share: float = dataclasses.field(
         default=0.9,
         metadata={"help": "Warn when a task has more than this share of the tokens or the loss."},
+    )
+    eval_examples: int = dataclasses.field(
+        default=200,
+        metadata={
+            "help": "Problems of each task in an evaluation during training, of the validation "
+            "split; eval_steps says how often."
+        },
+    )
+    test_examples: int = dataclasses.field(
+        default=1000,
+        metadata={
+            "help": "Problems of each task, of the test split, that the trained model is tried on "
+            "for the report; 0: none."
+        },
     )
     resume: bool | None = dataclasses.field(
         default=None,
@@ -230,6 +245,7 @@ class MixConfig(TrainingArguments):
         if self.overwrite and (self.resume or self.resume_anyway):
             raise RecipeError("overwrite replaces a run, and resume goes on with it: give one")
         self.adaptive = _read_adaptive(self.adaptive)
+        self._check_evaluation()
         if self.max_steps == 0 or self.max_steps < -1:
             raise RecipeError(f"max_steps must be a positive integer, got {self.max_steps}")
         for key in ("dataloader_persistent_workers", "dataloader_multiprocessing_context"):
@@ -266,6 +282,25 @@ class MixConfig(TrainingArguments):
             self.gradient_accumulation_steps = self._accumulation(self.global_batch_size)
         if self.max_steps <= 0:
             self.max_steps = math.ceil((self.train_tokens or 100_000_000) / self.tokens_per_step)
+
+    def _check_evaluation(self) -> None:
+        """Settles when models are tried, and by which metric the best one is found."""
+        if self.eval_steps and self.eval_strategy == "no":
+            self.eval_strategy = "steps"
+        if self.eval_strategy not in ("no", "steps"):
+            raise RecipeError(f"eval_strategy must be no or steps, got {self.eval_strategy}")
+        if name := self.metric_for_best_model:
+            for prefix in ("eval_", "eval/"):
+                name = name.removeprefix(prefix)
+            self.metric_for_best_model = name
+        best = self.load_best_model_at_end or self.save_strategy == "best"
+        if best and not (self.metric_for_best_model and self.eval_strategy == "steps"):
+            which = (
+                "load_best_model_at_end" if self.load_best_model_at_end else "save_strategy best"
+            )
+            raise RecipeError(
+                f"{which} needs eval_steps, and metric_for_best_model such as calculator/exact"
+            )
 
     @property
     def rows_per_step(self) -> int:

@@ -75,7 +75,7 @@ class MuonWithAdamW(Optimizer):
         self._share()
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both."""
         loss = None
         if closure is not None:
@@ -96,6 +96,8 @@ def inner_matrices(model: PreTrainedModel) -> list[torch.nn.Parameter]:
     weights = {
         id(module.weight): module.weight
         for module in model.modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and module.weight.requires_grad
+        if isinstance(module, torch.nn.Linear | Conv1D)
+        and isinstance(module.weight, torch.nn.Parameter)
+        and module.weight.requires_grad
     }
     return [weight for key, weight in weights.items() if key not in outer and weight.ndim == 2]

@@ -130,7 +130,15 @@ class ResumableTrainer(Trainer):
         started = super()._init_training_state(max_steps, *args)
         # A checkpoint's logging_steps and save_steps would hold, not those that are asked for now.
         self.state.compute_steps(self.args, max_steps)
+        self._find_best()
         return started
+
+    def _find_best(self) -> Path | None:
+        """Sets where the best checkpoint is: not where it was written, nor before a move."""
+        best = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.best_global_step}"
+        is_there = best.is_dir() or self.state.best_global_step == self.state.global_step
+        self.state.best_model_checkpoint = str(best) if is_there else None
+        return best if is_there else None
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with _fitting(checkpoint):
@@ -172,8 +180,10 @@ class ResumableTrainer(Trainer):
         finally:
             self._staging = None
         self._agree_on(step, error)  # all have written
+        best = self._find_best()
         try:
             if self.args.should_save:
+                self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
                 recipe = output_dir / RECIPE_FILE
                 if recipe.is_file():
                     shutil.copy(recipe, staged)
@@ -183,7 +193,8 @@ class ResumableTrainer(Trainer):
             error = caught
         self._agree_on(step, error)
         if self.args.should_save:
-            rotate(output_dir, newest=output_dir / name, limit=self.args.save_total_limit)
+            kept = {output_dir / name} | ({best} if best else set())
+            rotate(output_dir, kept=kept, limit=self.args.save_total_limit)
 
     def _agree_on(self, step: int, error: Exception | None) -> None:
         """Fails on all processes if saving failed on one."""

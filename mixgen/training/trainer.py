@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from transformers import (
 from mixgen.encoding.packing import Row
 from mixgen.encoding.renderer import IGNORED
 from mixgen.encoding.rows import RowDataset
+from mixgen.errors import RecipeError
 from mixgen.training.config import MUON, MixConfig
 from mixgen.training.muon import MuonWithAdamW
 from mixgen.training.resumable import ResumableTrainer
@@ -65,8 +66,9 @@ class MixTrainer(ResumableTrainer):
     Beside the Trainer's own entries, each log has `loss/<task>`, `tokens/<task>` (tokens that carry
     loss) and `examples/<task>` for the steps since the last log, summed over processes and
     accumulation steps. `loss` is the mean over those tokens: the mean of the task losses weighted
-    by the task tokens. `num_input_tokens_seen` counts all tokens but padding. `data_wait` is the
-    share of the time since the last log that this process spent waiting for rows.
+    by the task tokens. `num_input_tokens_seen` counts all tokens but padding, and
+    `tokens_per_second` how fast they came since the last log. `data_wait` is the share of that time
+    that this process spent waiting for rows.
 
     Args:
         model: Any causal language model that takes `position_ids`.
@@ -74,6 +76,8 @@ class MixTrainer(ResumableTrainer):
         train_dataset: The rows.
         processing_class: The tokenizer, saved with each checkpoint.
         callbacks: Further callbacks.
+        evaluator: Tries the model every `eval_steps`; what it gives is logged after `eval_`, which
+            trackers show as `eval/...`. Every process calls it.
     """
 
     def __init__(
@@ -83,11 +87,13 @@ class MixTrainer(ResumableTrainer):
         train_dataset: RowDataset,
         processing_class: PreTrainedTokenizerBase,
         callbacks: list[TrainerCallback] | None = None,
+        evaluator: Callable[[PreTrainedModel], Mapping[str, float]] | None = None,
     ) -> None:
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
+            eval_dataset=[] if evaluator else None,  # the Trainer asks for one
             processing_class=processing_class,
             data_collator=collate,
             callbacks=callbacks,
@@ -102,6 +108,7 @@ class MixTrainer(ResumableTrainer):
         # call; the saved model keeps it on for generation.
         self.model_accepts_loss_kwargs = True
         model.config.use_cache = True
+        self.evaluator = evaluator
         self.task_names = train_dataset.task_names
         # float64 counts tokens exactly and adds losses up without drift; MPS has no such type
         dtype = torch.float32 if self.args.device.type == "mps" else torch.float64
@@ -174,8 +181,37 @@ class MixTrainer(ResumableTrainer):
         sums = self._sums_K4.new_zeros(len(self.task_names) + 1, 4)  # the first row is padding's
         self._sums_K4 += sums.index_add_(0, tasks_BT.flatten() + 1, counts_BT4.flatten(0, 1))[1:]
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Has `evaluator` try the model, and logs what it gives."""
+        if self.evaluator is None:
+            raise RecipeError("evaluate: this trainer was given no evaluator")
+        started = time.perf_counter()
+        metrics = {f"eval_{name}": value for name, value in self.evaluator(self.model).items()}  # type: ignore[arg-type]
+        seconds = time.perf_counter() - started
+        self.log(
+            {
+                **metrics,
+                "num_input_tokens_seen": self.state.num_input_tokens_seen,
+                "eval_seconds": seconds,
+            }
+        )
+        self._logged_at += seconds * bool(self._logged_at)  # it is no time of training
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """A metric may have nothing to count yet, as moves in positions that no game came to."""
+        if f"eval_{self.args.metric_for_best_model}" not in metrics:
+            return False
+        return bool(super()._determine_best_metric(metrics, trial))
+
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        self.control.should_log |= self.state.global_step >= self.state.max_steps
+        # Tokens are counted when losses are logged, and skill is shown over tokens.
+        self.control.should_log |= (
+            self.state.global_step >= self.state.max_steps or self.control.should_evaluate
+        )
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -194,7 +230,9 @@ class MixTrainer(ResumableTrainer):
             self.state.num_input_tokens_seen += int(sum(task[TOKENS] for task in sums))
             logs["num_input_tokens_seen"] = self.state.num_input_tokens_seen
             now = time.perf_counter()
-            logs["data_wait"] = self._waited / max(now - self._logged_at, 1e-9)
+            seconds = max(now - self._logged_at, 1e-9)
+            logs["tokens_per_second"] = sum(task[TOKENS] for task in sums) / seconds
+            logs["data_wait"] = self._waited / seconds
             self._logged_at, self._waited = now, 0.0
         # The Trainer counts from where this process began, and there is but one epoch.
         self.state.epoch = self.state.global_step / max(self.state.max_steps, 1)

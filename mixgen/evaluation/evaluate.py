@@ -1,0 +1,155 @@
+"""A model and tasks -> results: every task tries the model, with the tools really run.
+
+In a launch of several processes each generates its share of the conversations, and all get all of
+the turns: a task needs to know nothing of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from mixgen.encoding.renderer import Renderer
+from mixgen.errors import RecipeError, nearest
+from mixgen.evaluation.generation import Generator
+from mixgen.tasks.base import Task
+from mixgen.tasks.trial import Answer, Conversation, Metric, Result, Turn
+from mixgen.tools.session import ToolSession
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from mixgen.training.config import MixConfig
+
+FORGED: Final = "forged_outputs"
+
+
+class Evaluator:
+    """Tries models on tasks.
+
+    Args:
+        tasks: What to try them on.
+        tokenizer: The models' tokenizer.
+        split: The split that problems are of.
+        num_examples: Problems of each task; a task may count otherwise (see `Task.evaluate`).
+        on_task: Called with each result and the seconds that it took.
+        **settings: More of `Generator`: `batch_size`, `max_new_tokens`, `max_calls`, `temperature`.
+
+    Raises:
+        RecipeError: The tokenizer lacks a token of mixgen's conversations.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        split: str = "test",
+        num_examples: int = 1000,
+        on_task: Callable[[Result, float], None] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.tasks = tasks
+        self.renderer = Renderer(tokenizer)
+        self.split = split
+        self.num_examples = num_examples
+        self.on_task = on_task
+        self.settings = settings
+
+    def __call__(self, model: PreTrainedModel) -> dict[str, float]:
+        """What a training run logs: `calculator/exact`, `tictactoe/losses`; not single groups."""
+        return {
+            f"{result.task}/{metric.name}": metric.value
+            for result in self.results(model)
+            for metric in result.metrics
+            if not metric.group and metric.total
+        }
+
+    def results(self, model: PreTrainedModel) -> list[Result]:
+        """All that is counted, a result a task.
+
+        Args:
+            model: A causal language model that knows mixgen's conversations.
+
+        Returns:
+            The tasks' results, each with the metric `forged_outputs` added: in how many turns the
+            model would have written tool output itself, had it been let.
+        """
+        generator = Generator(model, self.renderer, **self.settings)
+        results = []
+        for task in self.tasks:
+            answer = _Counting(_shared(generator.turns, task.tools))
+            started = time.monotonic()
+            results.append(self._try(task, answer))
+            if self.on_task:
+                self.on_task(results[-1], time.monotonic() - started)
+        return results
+
+    def _try(self, task: Task, answer: _Counting) -> Result:
+        result = task.evaluate(answer, split=self.split, num_examples=self.num_examples)
+        forged = Metric(
+            name=FORGED, count=answer.forged, total=answer.turns, unit="turns", is_fault=True
+        )
+        return dataclasses.replace(result, metrics=[*result.metrics, forged])
+
+    def check_metric(self, config: MixConfig) -> None:
+        """Makes sure that `metric_for_best_model` is one of these, and settles its direction.
+
+        Raises:
+            RecipeError: It is none; the error names the nearest.
+        """
+        name = config.metric_for_best_model
+        if name is None:
+            return
+        kinds = self.metric_kinds()
+        if name not in kinds:
+            raise RecipeError(f"unknown metric_for_best_model {name!r}: {nearest(name, kinds)}")
+        config.greater_is_better = not kinds[name]
+
+    def metric_kinds(self) -> dict[str, bool]:
+        """The metrics that `__call__` gives, and whether each counts faults; no model is needed."""
+        silent = _Counting(lambda conversations: [Turn([], "silent")] * len(conversations))
+        return {
+            f"{task.name}/{metric.name}": metric.is_fault
+            for task in self.tasks
+            for metric in self._try(task, silent).metrics
+            if not metric.group
+        }
+
+
+class _Counting:
+    """An `Answer` that counts its turns, and those in which the model would have forged output."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.turns = 0
+        self.forged = 0
+
+    def __call__(self, conversations: Sequence[Conversation]) -> list[Turn]:
+        turns = self.answer(conversations)
+        self.turns += len(turns)
+        self.forged += sum(turn.forged > 0 for turn in turns)
+        return turns
+
+
+def _shared(
+    turns: Callable[[Sequence[Conversation], Callable[[], ToolSession]], list[Turn]],
+    tools: Callable[[], ToolSession],
+) -> Answer:
+    """An `Answer` of which every process generates its share."""
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    process = PartialState()
+
+    def answer(conversations: Sequence[Conversation]) -> list[Turn]:
+        if process.num_processes == 1:
+            return turns(conversations, tools)
+        mine = range(process.process_index, len(conversations), process.num_processes)
+        done = turns([conversations[index] for index in mine], tools)
+        shared = dict(gather_object(list(zip(mine, done, strict=True))))
+        return [shared[index] for index in range(len(conversations))]
+
+    return answer

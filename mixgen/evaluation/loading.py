@@ -1,0 +1,61 @@
+"""A trained model and its tokenizer, from a directory or the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mixgen.encoding.tokenizer import SPECIAL_TOKENS
+from mixgen.errors import RecipeError, nearest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_checkpoint(
+    path: str | Path, *, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model that can be tried on tasks, and its tokenizer.
+
+    Args:
+        path: A directory that a run or a checkpoint of it was saved in, or a name on the Hub.
+        trust_remote_code: Whether to run code that comes with it.
+
+    Raises:
+        RecipeError: There is none, its weights are missing or not finite, or it was not trained on
+            mixgen's conversations.
+    """
+    where = Path(path)
+    if where.is_dir() and not (where / "config.json").is_file():
+        runs = [one for one in (*where.glob("checkpoint-*"), *where.glob("*/")) if one.is_dir()]
+        hint = [str(one) for one in runs if (one / "config.json").is_file()]
+        newest = sorted(hint, key=lambda name: (len(name), name))[-1:]
+        more = f"; did you mean {newest[0]}?" if newest else ""
+        raise RecipeError(f"{path} holds no model (no config.json){more}")
+    if not where.exists() and (where.is_absolute() or where.parent.is_dir()):
+        others = [str(one) for one in where.parent.glob("*/")] if where.parent.is_dir() else []
+        if where.is_absolute() or others:
+            hint_text = f": {nearest(str(where), others)}" if others else ""
+            raise RecipeError(f"there is no checkpoint {path}{hint_text}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            path, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+    except Exception as error:  # the libraries raise what their parsers do
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RecipeError(f"{path} cannot be loaded: {reason[:300]}") from error
+    vocabulary = tokenizer.get_vocab()
+    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
+    if missing or not tokenizer.chat_template:
+        what = f"its tokenizer lacks {missing[0]}" if missing else "it has no chat template"
+        raise RecipeError(
+            f"{path} was not trained on mixgen's conversations ({what}): train it first, "
+            f"run_train.py --model_name_or_path={path}"
+        )
+    if not all(torch.isfinite(weight).all() for weight in model.parameters()):
+        raise RecipeError(f"{path} holds weights that are not finite: its training has diverged")
+    return model, tokenizer

@@ -1,0 +1,116 @@
+"""A run -> `report.html`, one file that opens offline, and `README.md`, the model card.
+
+Both are made of what the run has left in its folder (see `run_files`), so they can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mixgen.evaluation.plots import as_svg, loss_figure, skill_figure
+from mixgen.evaluation.results import REPORT_FILE, call_text_of, metric_rows, percent
+from mixgen.evaluation.run_files import Run, read_run
+from mixgen.training.callbacks import clock_text, tokens_text
+
+CARD_FILE: Final = "README.md"
+PLOTS: Final = {"loss_by_task.png": loss_figure, "skill.png": skill_figure}
+
+
+def write_report(folder: Path) -> None:
+    """Writes the report and the card of a run into its folder, with the plots of the card.
+
+    Raises:
+        OutputError: The folder holds no run.
+    """
+    run = read_run(folder)
+    plots = []
+    for name, draw in PLOTS.items():
+        if figure := draw([run]):
+            figure.savefig(folder / name, dpi=150)
+            plots.append(name)
+    page = _render(
+        "report.html.j2", run=run, losses=_svg(loss_figure, [run]), skill=_svg(skill_figure, [run])
+    )
+    _write(folder / REPORT_FILE, page)
+    _write(folder / CARD_FILE, _render("model_card.md.j2", run=run, plots=plots))
+
+
+def write_comparison(runs: Sequence[Run], path: Path) -> None:
+    """Writes a page that compares runs: one table, their curves on one plot."""
+    page = _render(
+        "comparison.html.j2",
+        runs=runs,
+        rows=comparison_rows(runs),
+        losses=_svg(loss_figure, runs),
+        skill=_svg(skill_figure, runs),
+    )
+    _write(path, page)
+
+
+def comparison_rows(runs: Sequence[Run]) -> list[list[str]]:
+    """A table of runs: what it is, then its value in each run; only what is known of one."""
+    rows = [["", *(run.name for run in runs)]]
+    facts = {
+        "parameters": [f"{run.facts.get('parameters', 0):,}" for run in runs],
+        "tokens": [tokens_text(run.tokens) for run in runs],
+        "training time": [clock_text(run.seconds) for run in runs],
+        "tokens/s": [tokens_text(run.tokens_per_second) for run in runs],
+    }
+    rows += [[name, *values] for name, values in facts.items()]
+    for key in sorted({key for run in runs for key in run.recipe}):
+        values = [str(run.recipe.get(key, "")) for run in runs]
+        if len(set(values)) > 1 and key != "output_dir":
+            rows.append([key, *values])
+    for task in sorted({mix.name for run in runs for mix in run.mix}):
+        mixes = [{mix.name: mix for mix in run.mix}.get(task) for run in runs]
+        shares = [percent(mix.token_share) if mix else "" for mix in mixes]
+        losses = [f"{mix.last_loss:.4f}" if mix and mix.last_loss else "" for mix in mixes]
+        rows += [[f"{task}: share of trained tokens", *shares], [f"{task}: last loss", *losses]]
+    found = [
+        {
+            f"{result['task']}: {name}": f"{value} ({interval})" if "%" in value else value
+            for result in run.results
+            for name, group, value, _, interval in metric_rows(result)
+            if not group
+        }
+        for run in runs
+    ]
+    for name in dict.fromkeys(name for metrics in found for name in metrics):
+        rows.append([name, *(metrics.get(name, "") for metrics in found)])
+    return rows
+
+
+def _svg(draw: Any, runs: Sequence[Run]) -> str:
+    return as_svg(draw(runs))
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("mixgen.evaluation"),
+        autoescape=lambda name: bool(name) and ".html" in str(name),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "clock": clock_text,
+        "tokens": tokens_text,
+        "percent": percent,
+        "rows": metric_rows,
+        "call": call_text_of,
+        "yaml": lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip(),
+    }
+    return environment.get_template(template).render(**values)
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    written = path.with_name(f".{path.name}")
+    written.write_text(text, encoding="utf-8")
+    written.replace(path)

@@ -1,0 +1,190 @@
+"""Results for people and for programs: `evaluation.json`, tables, conversations in full."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from tqdm import tqdm
+
+from mixgen.encoding.tokenizer import call_text
+from mixgen.errors import OutputError
+from mixgen.tasks.messages import Message
+from mixgen.tasks.trial import Result, Trial
+from mixgen.training.checkpoint import library_versions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+RESULTS_FILE: Final = "evaluation.json"
+REPORT_FILE: Final = "report.html"
+MAX_TRIALS: Final = 5  # conversations in full, right and wrong ones each
+
+
+def save_evaluation(results: Sequence[Result], facts: Mapping[str, Any], path: Path) -> None:
+    """Writes results and what is known about how they came about, whole or not at all."""
+    content = {"facts": facts, "results": [result_json(result) for result in results]}
+    written = path.with_name(f".{path.name}")
+    written.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    written.replace(path)
+
+
+def machine_facts(model: PreTrainedModel) -> dict[str, Any]:
+    """The model's size, what it runs on, and the versions of what runs it."""
+    device = model.device
+    is_cuda = device.type == "cuda"
+    return {
+        "parameters": model.num_parameters(),
+        "device": torch.cuda.get_device_name(device)
+        if is_cuda
+        else f"{torch.get_num_threads()} CPU threads",
+        "versions": {"python": platform.python_version(), **library_versions()},
+    }
+
+
+def read_evaluation(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The results of `evaluation.json` (see `result_json`) and its facts; empty without one.
+
+    Raises:
+        OutputError: It cannot be read.
+    """
+    path = folder / RESULTS_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return list(content["results"]), dict(content["facts"])
+    except FileNotFoundError:
+        return [], {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{path} cannot be read: {error!r}") from error
+
+
+def summary_line(result: Result, seconds: float) -> str:
+    """A result in one line: `calculator  exact 99.2 % (992 of 1,000 problems)  in 6 s`."""
+    exact, *others = [metric for metric in result.metrics if not metric.group]
+    faults = [f"{one.name} {one.count:,}" for one in others if one.is_fault]
+    words = [f"exact {percent(exact.rate)} ({exact.count:,} of {exact.total:,} {exact.unit})"]
+    return "  ".join([result.task, *words, *faults, f"in {seconds:.0f} s"])
+
+
+def say_result(result: Result, seconds: float) -> None:
+    """Prints `summary_line`, above a progress bar if there is one."""
+    tqdm.write(f"  eval  {summary_line(result, seconds)}", file=sys.stdout)
+    sys.stdout.flush()
+
+
+def percent(share: float) -> str:
+    """A share in percent; 100 only for all of it.
+
+    Example:
+        >>> percent(0.9996), percent(1.0), percent(0.5)
+        ('99.9 %', '100 %', '50.0 %')
+    """
+    if share == 1:
+        return "100 %"
+    return f"{min(100 * share, 99.9):.1f} %"
+
+
+def result_json(result: Result, max_trials: int = MAX_TRIALS) -> dict[str, Any]:
+    """A result for programs: all metrics, the first right trials and the first failures in full."""
+    right = [trial for trial in result.trials if trial.score.value == 1]
+    failed = [trial for trial in result.trials if trial.score.value < 1]
+    return {
+        "task": result.task,
+        "split": result.split,
+        "metrics": [
+            {**dataclasses.asdict(metric), "value": metric.value, "interval": metric.interval}
+            for metric in result.metrics
+            if metric.total
+        ],
+        "conversations": [_trial_json(trial) for trial in _spread(right, max_trials)],
+        "failures": [_trial_json(trial) for trial in _spread(failed, max_trials)],
+        "num_failures": len(failed),
+    }
+
+
+def _spread(trials: Sequence[Trial], number: int) -> list[Trial]:
+    """Some of many, evenly apart."""
+    return (
+        [trials[at * len(trials) // number] for at in range(number)]
+        if len(trials) > number
+        else list(trials)
+    )
+
+
+def _trial_json(trial: Trial) -> dict[str, Any]:
+    return {"messages": trial.messages, "score": trial.score.value, "reason": trial.score.reason}
+
+
+def metric_rows(result: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """A result's metrics for people: name, group, value, count and, of a sample, the interval.
+
+    Args:
+        result: Of `result_json`.
+    """
+    rows = []
+    for metric in result["metrics"]:
+        low, high = (f"{100 * end:.1f}" for end in metric["interval"])
+        interval = f"{low} to {high} %" if metric["is_sample"] else ""
+        value = f"{metric['count']:,}" if metric["is_fault"] else percent(metric["value"])
+        rows.append(
+            (
+                metric["name"],
+                metric["group"],
+                value,
+                f"{metric['count']:,} of {metric['total']:,} {metric['unit']}",
+                interval,
+            )
+        )
+    return rows
+
+
+def result_table(result: Mapping[str, Any]) -> str:
+    """A result's metrics as aligned text."""
+    header = ("metric", "of", "value", "count", "95 % interval")
+    lines = aligned([header, *metric_rows(result)])
+    return "\n".join([f"{result['task']}, {result['split']} split", *lines])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def conversation_text(messages: Sequence[Message]) -> str:
+    """A conversation for people: one message a paragraph, calls and tool output set apart.
+
+    Example:
+        >>> from mixgen.tasks.messages import assistant, call, tool, user
+        >>> print(conversation_text([user("1+1?"), call("1+1"), tool("2"), assistant("2.")]))
+        user       1+1?
+        call       1+1
+        tool       2
+        assistant  2.
+    """
+    lines: list[str] = []
+    for message in messages:
+        if message["content"] or not message["tool_calls"]:
+            lines += _indented(message["role"], message["content"])
+        for made in message["tool_calls"]:
+            lines += _indented("call", call_text_of(made))
+    return "\n".join(lines)
+
+
+def call_text_of(made: Mapping[str, Any]) -> str:
+    """A tool call as the model wrote it."""
+    return call_text(made["function"]["name"], made["function"]["arguments"])
+
+
+def _indented(role: str, text: str) -> list[str]:
+    first, *rest = text.split("\n")
+    return [f"{role:<9}  {first}".rstrip(), *(f"{'':9}  {line}".rstrip() for line in rest)]

@@ -1,0 +1,148 @@
+"""What a finished run has left in its folder: all that its report tells, read back from files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mixgen.errors import OutputError, nearest
+from mixgen.evaluation.results import read_evaluation
+from mixgen.training.checkpoint import RECIPE_FILE, newest_checkpoint, read_recipe_file
+from mixgen.training.run_dir import FINISHED_FILE
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskMix:
+    """One task's part of a run; shares are of all tasks."""
+
+    name: str
+    weight: str  # as the recipe gives it: a number, or a schedule of them
+    asked: float  # share of the examples by the weights at the start
+    examples: int
+    example_share: float
+    tokens: int  # that carried loss
+    token_share: float
+    last_loss: float | None  # nats a trained token
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run as its files tell it.
+
+    Attributes:
+        folder: Its output directory.
+        recipe: The resolved recipe.
+        log_history: The Trainer's logs.
+        results: The final evaluation, as `results.as_json` gives it.
+        facts: About the machine and the model; see `main`.
+    """
+
+    folder: Path
+    recipe: dict[str, Any]
+    log_history: list[dict[str, Any]]
+    results: list[dict[str, Any]]
+    facts: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def losses(self) -> list[dict[str, Any]]:
+        """The log entries of training."""
+        return [entry for entry in self.log_history if "loss" in entry]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that were trained on, but for padding."""
+        return int(self.losses[-1]["num_input_tokens_seen"]) if self.losses else 0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """The median over the logs."""
+        speeds = sorted(entry.get("tokens_per_second", 0.0) for entry in self.losses)
+        return float(speeds[len(speeds) // 2]) if speeds else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The time that training took, without evaluation and saving."""
+        total, before = 0.0, 0
+        for entry in self.losses:
+            seen = entry["num_input_tokens_seen"]
+            if entry.get("tokens_per_second"):
+                total += (seen - before) / entry["tokens_per_second"]
+            before = seen
+        return total
+
+    def skill(self, metric: str = "exact") -> dict[str, list[tuple[int, float]]]:
+        """Points of a metric over tokens, from the evaluations during training, by task."""
+        found: dict[str, list[tuple[int, float]]] = {}
+        for entry in self.log_history:
+            for key, value in entry.items():
+                task, _, name = key.removeprefix("eval_").partition("/")
+                if key.startswith("eval_") and name == metric:
+                    found.setdefault(task, []).append((entry["num_input_tokens_seen"], value))
+        return found
+
+    @property
+    def mix(self) -> list[TaskMix]:
+        """Each task's part, asked for and measured."""
+        weights: Mapping[str, Any] = self.recipe.get("weights", {})
+        sums = {
+            name: (self._sum(f"examples/{name}"), self._sum(f"tokens/{name}")) for name in weights
+        }
+        first = {name: _first_weight(weight) for name, weight in weights.items()}
+        last = {
+            name: next((e[f"loss/{name}"] for e in reversed(self.losses) if f"loss/{name}" in e), 0)
+            for name in weights
+        }
+        totals = [max(sum(column), 1) for column in zip(*sums.values(), strict=True)] or [1, 1]
+        return [
+            TaskMix(
+                name=name,
+                weight=str(weight),
+                asked=first[name] / (sum(first.values()) or 1.0),
+                examples=sums[name][0],
+                example_share=sums[name][0] / totals[0],
+                tokens=sums[name][1],
+                token_share=sums[name][1] / totals[1],
+                last_loss=last[name] or None,
+            )
+            for name, weight in weights.items()
+        ]
+
+    def _sum(self, key: str) -> int:
+        return sum(entry.get(key, 0) for entry in self.losses)
+
+
+def _first_weight(weight: Any) -> float:
+    return float(next(iter(weight.values())) if isinstance(weight, dict) else weight)
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run's folder; of one that goes on yet, its newest checkpoint.
+
+    Raises:
+        OutputError: It holds no run.
+    """
+    recipe = read_recipe_file(folder / RECIPE_FILE)
+    if recipe is None:
+        others = [str(path.parent) for path in folder.parent.glob(f"*/{RECIPE_FILE}")]
+        hint = f": {nearest(str(folder), others)}" if others else ""
+        raise OutputError(f"{folder} holds no run ({RECIPE_FILE} is missing){hint}")
+    state = folder / FINISHED_FILE
+    if not state.is_file():
+        found, _ = newest_checkpoint(folder)
+        if found is None:
+            raise OutputError(f"{folder} holds a run that has saved nothing yet")
+        state = found.path / FINISHED_FILE
+    try:
+        log_history = json.loads(state.read_text())["log_history"]
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(f"{state} cannot be read: {error!r}") from error
+    results, facts = read_evaluation(folder)
+    return Run(folder=folder, recipe=recipe, log_history=log_history, results=results, facts=facts)
