@@ -305,11 +305,13 @@ def _make_config(given: dict[str, Any], sources: Mapping[str, str], name: str) -
 
 def _explain(error: Exception, given: Mapping[str, Any], sources: Mapping[str, str]) -> str:
     """The message of a refused configuration, with its source and, for a choice, the nearest."""
+    from mixgen.training.config import MUON
+
     message = " ".join(str(error).split())
     key = message.partition(" ")[0].rstrip(":")
     if choice := re.fullmatch(r"(\S+) is not a valid \w+, please select one of \[(.*)\]", message):
         key = next((key for key, value in given.items() if str(value) == choice[1]), key)
-        options = re.findall(r"[\w-]+", choice[2])
+        options = re.findall(r"[\w-]+", choice[2]) + ([MUON] if key == "optim" else [])
         message = f"{key} cannot be {choice[1]!r}: {nearest(choice[1], options)}"
     return f"{sources[key]}: {message}" if key in sources else message
 

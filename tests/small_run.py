@@ -20,6 +20,12 @@ SMALL = {
     "report_to": "none",
 }
 
+TIMES = {"data_wait", "tokens_per_second", "eval_seconds"}  # in logs; no two runs share them
+
+
+def without_times(entries: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{key: value for key, value in e.items() if key not in TIMES} for e in entries]
+
 
 def trainer_of(
     mix: Mix | Schedule, renderer: Renderer, output_dir: Path, **settings: object

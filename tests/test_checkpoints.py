@@ -44,12 +44,7 @@ def trainer_of(mix, renderer, output_dir, **settings) -> MixTrainer:
 
 
 def history(trainer) -> list[dict[str, float]]:
-    """The log without times, which no two runs share."""
-    return [
-        {key: value for key, value in entry.items() if key != "data_wait"}
-        for entry in trainer.state.log_history
-        if "loss" in entry
-    ]
+    return small_run.without_times([e for e in trainer.state.log_history if "loss" in e])
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import small_run
 import yaml
 from example_task import TASK
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -32,6 +33,7 @@ SMALL = [
     "--max_seq_len=256",
     "--per_device_train_batch_size=2",
     "--global_batch_size=4",
+    "--test_examples=10",
 ]
 ONE = [sys.executable, "run_train.py"]
 TWO = [
@@ -198,10 +200,7 @@ def test_a_signal_to_one_of_two_processes_stops_both(tmp_path):
 
 
 def log_without_times(output_dir: Path) -> list[dict[str, float]]:
-    return [
-        {key: value for key, value in entry.items() if key != "data_wait"}
-        for entry in losses(output_dir)
-    ]
+    return small_run.without_times(losses(output_dir))
 
 
 @pytest.mark.slow

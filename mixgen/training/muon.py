@@ -53,8 +53,9 @@ class MuonWithAdamW(Optimizer):
             {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
+        groups = [group for group in groups if group["params"]]
         self._parts: list[Optimizer] = [
-            AdamW([group for group in groups if group["params"]], lr=lr, betas=betas, eps=eps),
+            *([AdamW(groups, lr=lr, betas=betas, eps=eps)] if groups else []),
             Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
         ]
         super().__init__([group for part in self._parts for group in part.param_groups], {})

@@ -29,10 +29,14 @@ LOCK_SECONDS: Final = 10.0  # a killed run's DataLoader workers outlive it by so
 RECIPE_KEYS: Final = {"weights", "max_seq_len", "rows_per_block", "global_batch_size"}
 # What a run writes into its directory, and `overwrite` may delete.
 RUN_FILES: Final = (
+    "README.md",
     "chat_template.jinja",
     "config.json",
     "generation_config.json",
+    "evaluation*.json",
     "loss_by_task.png",
+    "report.html",
+    "skill.png",
     "model*.safetensors*",
     "tokenizer*.json",
 )
@@ -43,6 +47,12 @@ IRRELEVANT: Final = {
     "resume",
     "resume_anyway",
     "max_task_share",
+    "eval_delay",
+    "eval_examples",
+    "eval_on_start",
+    "eval_steps",
+    "eval_strategy",
+    "test_examples",
     "report_to",
     "run_name",
     "project",

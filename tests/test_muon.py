@@ -1,0 +1,149 @@
+"""`optim: muon`: torch's Muon and AdamW over the groups of one optimizer."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from small_run import SMALL, trainer_of
+from torch.optim import AdamW, Muon
+from transformers.pytorch_utils import Conv1D
+
+from mixgen import MixConfig, RecipeError
+from mixgen.training.model import build_model
+from mixgen.training.muon import MuonWithAdamW, inner_matrices
+
+RATES = {"lr": 0.01, "weight_decay": 0.1}
+
+
+@pytest.fixture
+def model(tokenizer, tmp_path):
+    return build_model(MixConfig(output_dir=str(tmp_path), **{**SMALL, "depth": 2}), tokenizer)
+
+
+def give_gradients(model, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        weight.grad = torch.randn(weight.shape, generator=generator)
+
+
+def test_the_matrices_inside_are_muons_and_all_else_is_adamws(model):
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    inner = {names[id(weight)] for weight in inner_matrices(model)}
+    parts = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert inner == {f"transformer.h.{i}.{part}.weight" for i in range(2) for part in parts}
+    optimizer = MuonWithAdamW(model, **RATES)
+    held = [id(weight) for group in optimizer.param_groups for weight in group["params"]]
+    assert sorted(held) == sorted(names)  # each once; the tied output layer is an embedding
+    decays = {
+        names[id(weight)]: group["weight_decay"]
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    }
+    assert all((decay == 0.1) == (model.get_parameter(n).ndim == 2) for n, decay in decays.items())
+
+
+def test_updates_are_torchs_own(model):
+    inner = {id(weight) for weight in inner_matrices(model)}
+    twin = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    is_inner = {name: id(weight) in inner for name, weight in model.named_parameters()}
+    for weight in twin.values():
+        weight.requires_grad_()
+    muon = Muon(
+        [w for name, w in twin.items() if is_inner[name]], **RATES, adjust_lr_fn="match_rms_adamw"
+    )
+    rest = [(name, weight) for name, weight in twin.items() if not is_inner[name]]
+    adamw = AdamW(
+        [
+            {"params": [w for _, w in rest if w.ndim == 2], "weight_decay": 0.1},
+            {"params": [w for _, w in rest if w.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=0.01,
+        betas=(0.9, 0.95),
+    )
+    optimizer = MuonWithAdamW(model, **RATES)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for step in range(3):
+        give_gradients(model, step)
+        for name, weight in model.named_parameters():
+            twin[name].grad = weight.grad.clone()
+        for one in (optimizer, muon, adamw):
+            one.step()
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, twin[name]), name
+        assert not torch.equal(weight, before[name]), name
+
+
+def test_a_transposed_matrix_gets_the_transposed_update():
+    # GPT-2's Conv1D keeps (inputs, outputs) where Linear keeps (outputs, inputs).
+    class One(torch.nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+            self.get_input_embeddings = self.get_output_embeddings = lambda: None
+
+    linear, conv = torch.nn.Linear(32, 96, bias=False), Conv1D(96, 32)
+    conv.bias = None
+    with torch.no_grad():
+        conv.weight.copy_(linear.weight.T)
+    linear.weight.grad = torch.randn(96, 32, generator=torch.Generator().manual_seed(0))
+    conv.weight.grad = linear.weight.grad.T.clone()
+    for layer in (linear, conv):
+        MuonWithAdamW(One(layer), lr=0.1).step()
+    # orthogonalized in bfloat16
+    assert torch.allclose(conv.weight, linear.weight.T, atol=0.02)
+    moved = (conv.weight - linear.weight.T).abs().max() / (0.1 * 0.2 * 96**0.5)
+    assert moved < 0.05
+
+
+def test_a_state_goes_on_as_if_it_had_never_been_saved(model, tokenizer, tmp_path):
+    config = MixConfig(output_dir=str(tmp_path), **{**SMALL, "depth": 2})
+    models = [model, build_model(config, tokenizer)]
+    optimizers = [MuonWithAdamW(one, **RATES) for one in models]
+    for step in range(2):
+        give_gradients(models[0], step)
+        optimizers[0].step()
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    for one, optimizer in zip(models, optimizers, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.003  # as a schedule sets it, also after loading
+        give_gradients(one, 7)
+        optimizer.step()
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_learning_rate_of_0_moves_nothing(model):
+    optimizer = MuonWithAdamW(model, **RATES)
+    before = [weight.detach().clone() for weight in model.parameters()]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    give_gradients(model, 0)
+    optimizer.step()
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_the_trainer_makes_it_and_goes_on_with_it(mix, renderer, tmp_path):
+    settings = {
+        "optim": "muon",
+        "max_steps": 6,
+        "save_steps": 3,
+        "per_device_train_batch_size": 2,
+        "logging_steps": 1,
+    }
+    whole = trainer_of(mix, renderer, tmp_path / "run", **settings)
+    whole.train()
+    assert isinstance(whole.optimizer.optimizer, MuonWithAdamW)
+    again = trainer_of(mix, renderer, tmp_path / "run", **settings)
+    again.train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-3"))
+    for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_another_optimizer_is_named_with_the_nearest(tmp_path):
+    from mixgen.recipe import parse_recipe
+
+    with pytest.raises(RecipeError, match="optim cannot be 'muno': did you mean 'muon'"):
+        parse_recipe(["--optim=muno", f"--output_dir={tmp_path}", "--calc_weight=1"])
