@@ -73,7 +73,7 @@ def test_a_batch_gives_the_replies_of_one_conversation_at_a_time():
     turns = generator.turns(asked, task.tools)
     plain = [one_by_one(model, renderer, one, task.tools()) for one in asked]
     assert (
-        sum(turn.messages == messages for turn, (messages, _) in zip(turns, plain))
+        sum(turn.messages == messages for turn, (messages, _) in zip(turns, plain, strict=True))
         == 60 - sum(bool(fault) for _, fault in plain)
         == sum(not turn.fault for turn in turns)
     )
