@@ -153,6 +153,8 @@ def report(
             return
         found = [read_run(folder) for folder in runs]
         write_comparison(found, output)
+    except MixgenError:
+        raise
     except OSError as error:
         raise OutputError(f"{error.filename} cannot be written: {error.strerror}") from error
     print("\n".join(aligned(comparison_rows(found))))

@@ -1,8 +1,8 @@
 """The tokenizer: trained on the mix's own text, byte-level BPE inside pieces that this file cuts.
 
-What a piece is decides what a small model must learn. Every digit is its own, and so is every
-bracket around a number; a row of a board is one, a word keeps the space before it and a function
-its opening bracket (`sqrt(`, `board[`). Bytes are the fallback, so any text can be encoded. It is
+What a piece is decides what a small model must learn. Every digit of a number is its own, and so is
+every bracket around it; a word keeps the space before it and a function its opening bracket
+(`sqrt(`, `board[`). What is decided at once is one piece: a cell (`1][2`), a row of a board. Bytes are the fallback, so any text can be encoded. It is
 deterministic, and the same for all weights: each active task gives the same number of examples,
 whatever its share of the mix.
 """
@@ -45,6 +45,8 @@ SPECIAL_TOKENS: Final = [
 # Alternatives in order. Together they match any text: its pieces join to the text itself.
 PIECES: Final = "|".join(
     [
+        r"[0-9]\]\[[0-9]",  # the two subscripts of a cell
+        r"[ \n]?[a-z]+\([a-z]+\)",  # the call of a function on a name
         r"[0-9]",  # each digit alone
         r"[ \n]?[XO.]{3}(?![A-Za-z])",  # a row of a board
         r"[ \n]?[A-Z]?[a-z]+[\[(]?",  # a word, the space before it, its bracket

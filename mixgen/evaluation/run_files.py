@@ -6,12 +6,20 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mixgen.errors import OutputError, nearest
 from mixgen.evaluation.results import read_evaluation
 from mixgen.training.checkpoint import RECIPE_FILE, newest_checkpoint, read_recipe_file
 from mixgen.training.run_dir import FINISHED_FILE
+
+# What a run without a final evaluation does not tell.
+UNKNOWN: Final = {
+    "parameters": 0,
+    "device": "an unknown device",
+    "command": "python run_train.py recipe.yaml",
+    "versions": {},
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +45,7 @@ class Run:
         recipe: The resolved recipe.
         log_history: The Trainer's logs.
         results: The final evaluation, as `results.as_json` gives it.
-        facts: About the machine and the model; see `main`.
+        facts: About the machine and the model (see `results.machine_facts`), and the command.
     """
 
     folder: Path
@@ -145,4 +153,5 @@ def read_run(folder: Path) -> Run:
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"{state} cannot be read: {error!r}") from error
     results, facts = read_evaluation(folder)
+    facts = {**UNKNOWN, **facts}
     return Run(folder=folder, recipe=recipe, log_history=log_history, results=results, facts=facts)

@@ -25,7 +25,7 @@ from mixgen.tasks.messages import call as call
 from mixgen.tasks.messages import tool as tool
 from mixgen.tasks.messages import user as user
 from mixgen.tasks.trial import Answer, Metric, Result, Trial, distinct_examples, roll_out, tally
-from mixgen.tools.session import ToolSession
+from mixgen.tools.session import NoTools, ToolSession
 
 SPLITS: Final = ("train", "validation", "test")
 HELD_OUT_SHARE: Final = 0.02  # of the problems, in validation and in test each
@@ -114,8 +114,8 @@ class Task:
         )
 
     def tools(self) -> ToolSession:
-        """A fresh tool session for one conversation."""
-        raise TaskError(f"task {self.name!r} has no tools")
+        """A fresh tool session for one conversation; it has no tools unless a task says so."""
+        return NoTools()
 
     def score(self, example: Example, reply: Sequence[Message]) -> Score:
         """Scores a reply to `example`.

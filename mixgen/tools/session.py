@@ -61,6 +61,19 @@ def code_of(name: str, arguments: Mapping[str, Any]) -> str:
     return code
 
 
+class NoTools:
+    """For tasks without tools: every call is refused.
+
+    Example:
+        >>> NoTools().call("python", {"code": "1+1"})
+        'error: there are no tools'
+    """
+
+    def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """See `ToolSession.call`."""
+        return "error: there are no tools"
+
+
 EXPRESSION_SCHEMA: Final = python_schema(
     "Evaluates one arithmetic expression and prints its value.",
     "numbers, + - * / // % **, parentheses, sqrt exp log sin cos tan asin acos atan abs factorial",
