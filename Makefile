@@ -16,7 +16,7 @@ ARGS ?=
 # Processes that the tests run in, each with one thread: more threads than free cores slow torch down many times.
 WORKERS ?= 2
 
-.PHONY: help train test test-slow lint format bench kill-test clean
+.PHONY: help train test test-slow lint format bench kill-test skill clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -74,10 +74,13 @@ format: $(STAMP) ## format the code, and fix what can be fixed by itself
 	@$(BIN)/ruff format .
 
 bench: $(STAMP) ## run the benchmarks
-	@for file in $(filter-out benchmarks/kill_test.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit; done
+	@for file in $(filter-out benchmarks/kill_test.py benchmarks/skill.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit; done
 
 kill-test: $(STAMP) ## kill a run 20 times and compare it with one left alone; ARGS="--kills=50"
 	@$(BIN)/python benchmarks/kill_test.py $(ARGS)
+
+skill: $(STAMP) ## train quickstarts with one lever turned each, and compare them (hours); ARGS="--settings final"
+	@$(BIN)/python benchmarks/skill.py $(ARGS)
 
 clean: ## remove .venv, caches and build files; outputs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -204,6 +204,34 @@ def log_without_times(output_dir: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
+def test_two_processes_share_an_evaluation_and_find_what_one_finds(tmp_path):
+    out = tmp_path / "two"
+    words = [*SMALL, "--max_steps=6", "--eval_steps=3", "--eval_examples=5", f"--output_dir={out}"]
+    run(TWO, words)
+    history = json.loads((out / "trainer_state.json").read_text())["log_history"]
+    tried = [entry for entry in history if "eval_calculator/exact" in entry]
+    assert [entry["step"] for entry in tried] == [3, 6]  # each once, not once a process
+    command = [sys.executable, "-m", "mixgen.cli", "eval", str(out), "--num-examples=10"]
+    run(command, ["--output", str(tmp_path / "one.json")])
+    shared = json.loads((out / "evaluation.json").read_text())["results"]
+    alone = json.loads((tmp_path / "one.json").read_text())["results"]
+    assert shared == alone
+    assert shared[0]["metrics"][0]["total"] == 10
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path):
+    words = [*SMALL, "--max_steps=2", f"--output_dir={tmp_path / 'out'}"]
+    run(ONE, words)
+    for name in ("report.html", "README.md", "evaluation.json"):
+        (tmp_path / "out" / name).unlink()
+    shown = run(ONE, words)
+    assert "holds this run, finished" in shown and "Trying the model" in shown
+    assert (tmp_path / "out/report.html").is_file() and (tmp_path / "out/README.md").is_file()
+    assert "Trying the model" not in run(ONE, words)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_goes_on_where_it_was_with_the_same_command(number, tmp_path):
     words = ["recipes/gradual_tictactoe.yaml", *SMALL, "--max_steps=200", "--logging_steps=5"]

@@ -2,9 +2,10 @@
 
 What a piece is decides what a small model must learn. Every digit of a number is its own, and so is
 every bracket around it; a word keeps the space before it and a function its opening bracket
-(`sqrt(`, `board[`). What is decided at once is one piece: a cell (`1][2`), a row of a board. Bytes are the fallback, so any text can be encoded. It is
-deterministic, and the same for all weights: each active task gives the same number of examples,
-whatever its share of the mix.
+(`sqrt(`, `board[`). What is decided at once is one piece: a cell (`1][2`), a row of a board.
+
+Bytes are the fallback, so any text can be encoded. It is deterministic, and the same for all
+weights: each active task gives the same number of examples, whatever its share of the mix.
 """
 
 from __future__ import annotations

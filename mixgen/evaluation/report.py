@@ -73,7 +73,9 @@ def comparison_rows(runs: Sequence[Run]) -> list[list[str]]:
         rows += [[f"{task}: share of trained tokens", *shares], [f"{task}: last loss", *losses]]
     found = [
         {
-            f"{result['task']}: {name}": f"{value} ({interval})" if "%" in value else value
+            f"{result['task']}: {name}": f"{value} ({interval})"
+            if interval and "%" in value
+            else value
             for result in run.results
             for name, group, value, _, interval in metric_rows(result)
             if not group

@@ -57,6 +57,9 @@ def read_evaluation(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]
     path = folder / RESULTS_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        for result in content["results"]:
+            for _ in metric_rows(result):  # all that is needed is there
+                pass
         return list(content["results"]), dict(content["facts"])
     except FileNotFoundError:
         return [], {}

@@ -1,0 +1,139 @@
+"""Skill per token: what a model of the quickstart has learned, lever by lever.
+
+    python benchmarks/skill.py                          # every setting, one seed
+    python benchmarks/skill.py --settings final --seeds 42 43 44
+    python benchmarks/skill.py --settings final adamw --tokens 3_000_000 --jobs 2
+
+Each setting is the quickstart with one lever turned, trained by run_train.py and evaluated on the
+same held-out problems and the whole game tree. Of several seeds the median and the worst are told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RECIPE = "recipes/quickstart.yaml"
+# One lever each, as flags that win over the recipe.
+SETTINGS: dict[str, list[str]] = {
+    "final": [],
+    "adamw": ["--optim=adamw_torch_fused"],
+    "16 rows a step": ["--per_device_train_batch_size=16", "--global_batch_size=16"],
+    "no set-ups": ["--ttt_set_up_rate=0"],
+    "coin tosses": ["--ttt_random_ties=true"],
+    "no weight decay": ["--weight_decay=0"],
+    "4 layers": ["--depth=4", "--aspect_ratio=32"],
+    "learning rate x 2": ["--learning_rate=6e-3"],
+    "learning rate / 2": ["--learning_rate=1.5e-3"],
+    "linear decay": ["--lr_scheduler_type=linear"],
+    "full calculator": ["--calc_max_depth=3"],
+}
+BAR = 0.99  # of the validation problems, for tokens to skill
+# Whether more is better.
+COLUMNS = {
+    "calculator exact": ("calculator", "exact", "", True),
+    "seen lines exact": ("tictactoe", "exact", "seen", True),
+    "seen losses": ("tictactoe", "losses", "seen", False),
+    "seen illegal": ("tictactoe", "illegal", "seen", False),
+    "seen wrong boards": ("tictactoe", "wrong_boards", "seen", False),
+    "seen wrong claims": ("tictactoe", "wrong_claims", "seen", False),
+    "held-out legal": ("tictactoe", "held_out_legal", "", True),
+    "held-out optimal": ("tictactoe", "held_out_optimal", "", True),
+}
+
+
+def train(setting: str, seed: int, tokens: int | None, threads: int, folder: Path) -> Path:
+    """Trains one model, if it is not there yet, and returns its directory."""
+    out = folder / f"{setting.replace(' ', '_').replace('/', 'over')}-{tokens or 'recipe'}-{seed}"
+    words = [sys.executable, "run_train.py", RECIPE, f"--output_dir={out}", f"--seed={seed}"]
+    words += ["--eval_steps=0.1", "--save_strategy=no", *SETTINGS[setting]]
+    words += [f"--train_tokens={tokens}"] if tokens else []
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{out}.log").open("w") as log:
+        subprocess.run(words, cwd=ROOT, env=environment, stdout=log, stderr=log, check=True)
+    return out
+
+
+def measure(out: Path) -> dict[str, float]:
+    """What a run has learned."""
+    results = {
+        result["task"]: {(m["name"], m["group"]): m for m in result["metrics"]}
+        for result in json.loads((out / "evaluation.json").read_text())["results"]
+    }
+    found = {}
+    for column, (task, name, group, _) in COLUMNS.items():
+        if metric := results[task].get((name, group)):
+            found[column] = metric["value"]
+    history = json.loads((out / "trainer_state.json").read_text())["log_history"]
+    for task in ("calculator", "tictactoe"):
+        reached = [
+            entry["num_input_tokens_seen"]
+            for entry in history
+            if entry.get(f"eval_{task}/exact", 0.0) >= BAR
+        ]
+        found[f"tokens to {task}"] = min(reached, default=float("inf"))
+    return found
+
+
+def text_of(column: str, value: float) -> str:
+    if column.startswith("tokens"):
+        return f"{value / 1e6:.1f} M" if value < float("inf") else "not reached"
+    more_is_better = COLUMNS[column][3]
+    return f"{100 * value:.1f} %" if more_is_better else f"{value:.0f}"
+
+
+def table(found: Mapping[str, list[dict[str, float]]]) -> str:
+    """A row a setting: the median and the worst of its seeds."""
+    columns = [*COLUMNS, "tokens to calculator", "tokens to tictactoe"]
+    lines = [
+        "| setting | seeds | " + " | ".join(columns) + " |",
+        "|---|---:|" + "---:|" * len(columns),
+    ]
+    for setting, runs in found.items():
+        cells = []
+        for column in columns:
+            values = [run.get(column, float("nan")) for run in runs]
+            worst = min(values) if COLUMNS.get(column, (0, 0, 0, False))[3] else max(values)
+            cell = text_of(column, statistics.median_low(values))
+            cells.append(cell if len(runs) == 1 else f"{cell} ({text_of(column, worst)})")
+        lines.append(f"| {setting} | {len(runs)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42])
+    parser.add_argument("--tokens", type=int, help="by default the recipe's")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, which share the cores")
+    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "skill")
+    given = parser.parse_args()
+    threads = max(len(os.sched_getaffinity(0)) // given.jobs, 1)
+    jobs = [(setting, seed) for setting in given.settings for seed in given.seeds]
+
+    def run(job: tuple[str, int]) -> tuple[str, dict[str, Any]]:
+        out = train(*job, given.tokens, threads, given.folder.resolve())
+        measured = measure(out)
+        print(f"{job[0]}, seed {job[1]}: {measured}", file=sys.stderr, flush=True)
+        return job[0], measured
+
+    found: dict[str, list[dict[str, float]]] = {}
+    with ThreadPoolExecutor(given.jobs) as pool:
+        for setting, measured in pool.map(run, jobs):
+            found.setdefault(setting, []).append(measured)
+    print("Median of the seeds, and in brackets the worst.\n")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
