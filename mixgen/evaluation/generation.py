@@ -6,8 +6,8 @@ transformers' own `generate` forces the tokens of a tool's output one by one whe
 closed, while the other rows go on writing. The model itself cannot write the markers of tool
 output: they are masked, and how often it would have is counted.
 
-A batch ends when half of its rows are done; the others go on in the next, beside new ones. So a row
-that finds no end costs little.
+A batch ends when going on with its last rows would cost more than to read them in again beside new
+ones. So a row that finds no end costs little.
 
 Tools are run again from the start of a conversation, as its messages tell, so a conversation is
 nothing but its messages.
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 MASKED: Final = (tk.OUTPUT_START, tk.OUTPUT_END)
 IN_TURNS: Final = {tk.PYTHON_START, tk.PYTHON_END, tk.ASSISTANT_END}  # what a model may write
+READING: Final = 8  # tokens that are read in at the cost of one that is written, about
 NO_CONTEXT: Final = 1_000_000  # tokens, of a model that names no limit
 
 
@@ -105,7 +106,7 @@ class Generator:
 
     @torch.inference_mode()
     def _generate(self, rows: list[_Row]) -> None:
-        """Goes on with some rows until half of them are done."""
+        """Goes on with some rows until all or most of them are done."""
         pad_id = self.renderer.special[tk.PAD]
         longest = max(len(row.ids) for row in rows)
         padding = [longest - len(row.ids) for row in rows]
@@ -226,17 +227,22 @@ class _Row:
 
 
 class _Listening(StoppingCriteria):
-    """Hands each row the token that was just written; the batch ends when half of it is done."""
+    """Hands each row the token that was just written; ends the batch when it idles too much."""
 
     def __init__(self, rows: list[_Row]) -> None:
         self.rows = rows
+        self.idle = 0  # tokens that were written for rows that are done
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         for row, token in zip(self.rows, input_ids[:, -1].tolist(), strict=True):
-            if not row.done:
+            if row.done:
+                self.idle += 1
+            else:
                 row.accept(token)
-        done = sum(row.done for row in self.rows)
-        return torch.full((len(self.rows),), 2 * done >= len(self.rows), device=input_ids.device)
+        to_read = sum(len(row.ids) for row in self.rows if not row.done)
+        return torch.full(
+            (len(self.rows),), READING * self.idle >= to_read, device=input_ids.device
+        )
 
 
 class _Ruling(LogitsProcessor):
