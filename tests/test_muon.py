@@ -142,6 +142,20 @@ def test_the_trainer_makes_it_and_goes_on_with_it(mix, renderer, tmp_path):
         assert torch.equal(a, b)
 
 
+def test_the_matrices_may_have_a_learning_rate_of_their_own(mix, renderer, tmp_path):
+    settings = {"optim": "muon", "max_steps": 1, "learning_rate": 0.001}
+    trainer = trainer_of(mix, renderer, tmp_path, **settings, optim_args="matrix_lr=4e-3")
+    optimizer = trainer.create_optimizer()
+    inner = {id(weight) for weight in inner_matrices(trainer.model)}
+    assert len(optimizer.param_groups) == 3
+    for group in optimizer.param_groups:
+        is_inner = {id(weight) in inner for weight in group["params"]}
+        assert is_inner == {group["lr"] == 0.004} and group["lr"] in (0.004, 0.001)
+    for wrong in ("matrix_lr", "matrix_lr=fast", "matrix_lr=-1", "lr=3"):
+        with pytest.raises(RecipeError, match="optim_args of muon must be matrix_lr=NUMBER"):
+            MixConfig(output_dir=str(tmp_path), optim="muon", optim_args=wrong)
+
+
 def test_another_optimizer_is_named_with_the_nearest(tmp_path):
     from mixgen.recipe import parse_recipe
 

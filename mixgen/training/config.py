@@ -271,6 +271,7 @@ class MixConfig(TrainingArguments):
             self.use_cpu = True
             self.dataloader_pin_memory = False
         optim = self.optim
+        self.muon_args()
         if optim == MUON:  # which TrainingArguments does not know; `MixTrainer` makes it
             self.optim = OptimizerNames.ADAMW_TORCH.value
         super().__post_init__()  # type: ignore[no-untyped-call]
@@ -282,6 +283,22 @@ class MixConfig(TrainingArguments):
             self.gradient_accumulation_steps = self._accumulation(self.global_batch_size)
         if self.max_steps <= 0:
             self.max_steps = math.ceil((self.train_tokens or 100_000_000) / self.tokens_per_step)
+
+    def muon_args(self) -> dict[str, float]:
+        """What `optim_args` says to Muon: `matrix_lr=6e-3`.
+
+        Raises:
+            RecipeError: It says something else.
+        """
+        if self.optim != MUON or not self.optim_args:
+            return {}
+        key, _, value = self.optim_args.partition("=")
+        try:
+            if key.strip() == "matrix_lr" and 0 < float(value) < math.inf:
+                return {"matrix_lr": float(value)}
+        except ValueError:
+            pass
+        raise RecipeError(f"optim_args of muon must be matrix_lr=NUMBER, got {self.optim_args!r}")
 
     def _check_evaluation(self) -> None:
         """Settles when models are tried, and by which metric the best one is found."""

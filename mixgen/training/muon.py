@@ -5,8 +5,9 @@ orthogonal. It is for the matrices inside the model, whose inputs and outputs ar
 embeddings, the output layer, norms and biases stay with AdamW. Both optimizers are torch's own.
 
 Updates are scaled by `0.2 * sqrt(max(rows, columns))` (Liu et al. 2025, arXiv:2502.16982), so that
-one learning rate suits both. It is also the scale that does not ask which side of a matrix is its
-output: GPT-2's `Conv1D` keeps its weights transposed.
+one learning rate may suit both; `optim_args: matrix_lr=6e-3` gives the matrices one of their own.
+It is also the scale that does not ask which side of a matrix is its output: GPT-2's `Conv1D` keeps
+its weights transposed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class MuonWithAdamW(Optimizer):
 
     Args:
         model: The model to train.
-        lr: Learning rate of both.
+        lr: Learning rate.
+        matrix_lr: Learning rate of the matrices inside, if it is another.
         weight_decay: Decoupled weight decay of the matrices, embeddings included.
         betas: AdamW's.
         eps: AdamW's.
@@ -40,6 +42,7 @@ class MuonWithAdamW(Optimizer):
         model: PreTrainedModel,
         *,
         lr: float,
+        matrix_lr: float | None = None,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
@@ -56,7 +59,12 @@ class MuonWithAdamW(Optimizer):
         groups = [group for group in groups if group["params"]]
         self._parts: list[Optimizer] = [
             *([AdamW(groups, lr=lr, betas=betas, eps=eps)] if groups else []),
-            Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            Muon(
+                matrices,
+                lr=lr if matrix_lr is None else matrix_lr,
+                weight_decay=weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            ),
         ]
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()

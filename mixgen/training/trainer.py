@@ -57,6 +57,7 @@ def _optimizer(args: MixConfig) -> tuple[Any, dict[str, Any]] | None:
         "weight_decay": args.weight_decay,
         "betas": (args.adam_beta1, args.adam_beta2),
         "eps": args.adam_epsilon,
+        **args.muon_args(),
     }
 
 
