@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import re
 import subprocess
 import sys
 
@@ -82,12 +83,14 @@ def test_memory_of_texts_that_were_met_stays_bounded(tokenizer, mix, monkeypatch
     assert max(map(len, caches)) == 50
 
 
-def test_every_digit_is_its_own_token(renderer, tokenizer):
+def test_every_digit_of_a_number_is_its_own_token(renderer, tokenizer):
     tokens = tokenizer.convert_ids_to_tokens(renderer.text_ids("What is 1234.5678 + 90?"))
     digits = [token for token in tokens if any(c in "0123456789" for c in token)]
     assert digits == list("1234567890")
-    vocabulary = [token for token in tokenizer.get_vocab() if any(c in "0123456789" for c in token)]
-    assert sorted(vocabulary) == list("0123456789")
+    # Subscripts alone put digits together, with what stands between them.
+    several = [token for token in tokenizer.get_vocab() if len(re.findall("[0-9]", token)) > 1]
+    assert sorted(several) == sorted(f"{row}][{column}" for row in range(3) for column in range(3))
+    assert len(renderer.text_ids("12][34")) == len("12][34") - 3  # 1, 2][3 and 4
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)

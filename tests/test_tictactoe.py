@@ -1,4 +1,4 @@
-"""Tic-tac-toe over 100,000 games, held to a referee, a minimax and a storyteller of its own.
+"""Tic-tac-toe over 100,000 games, held to a referee, a minimax, a reader and a storyteller here.
 
 Nothing here takes the value of a position from `mixgen`: the board is a tuple of nine signs,
 symmetries are turns and mirrors of its rows, and values are win 1, draw 0, loss -1 for the side to
@@ -11,15 +11,17 @@ import copy
 import itertools
 import math
 import random
+import re
 from collections import Counter
 from functools import cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 import pytest
 
 from mixgen.errors import TaskError
 from mixgen.seeding import rng
-from mixgen.tasks._game_tree import canonical_board, canonical_moves, position_split
+from mixgen.tasks._game_tree import canonical_board, canonical_moves, game_tree, position_split
 from mixgen.tasks.base import assistant, call, tool, user
 from mixgen.tasks.tictactoe import TicTacToe
 from mixgen.tools.board import EMPTY_BOARD, place, render, result, to_move
@@ -154,31 +156,62 @@ def printed(board):
     return "\n".join(rows + ([ending(board)] if ending(board) else []))
 
 
-# An independent storyteller.
+# An independent storyteller and an independent reader.
 
 
-def told(opening, mark, moves, *, last_words=None):
+def told(opening, mark, moves, set_up=0, *, last_words=None):
     """The conversation of a game, with the outputs of the task's own tool."""
     session = TicTacToe().tools()
     messages = [user(opening)]
-    board = EMPTY
-    lines = []
-    for number, cell in enumerate(moves):
-        mine = mover(board) == mark
-        if not mine and number:
+
+    def put_down(*stones):
+        code = "".join(f"board[{c // 3}][{c % 3}]='{sign}'\n" for sign, c in stones)
+        code += "print(board)"
+        messages.extend((call(code), tool(session.call("python", {"code": code}))))
+
+    stones = list(zip(itertools.cycle("XO"), moves, strict=False))
+    if set_up:
+        put_down(*stones[:set_up])
+        messages.append(assistant("Your move."))
+    for number, (sign, cell) in list(enumerate(stones))[set_up:]:
+        if sign != mark and number:
             messages.append(user(CELL_NAMES[cell]))
-        lines.append(f"board[{cell // 3}][{cell % 3}]='{mover(board)}'")
-        board = after(board, cell)
-        if mine or number == len(moves) - 1:
-            code = "\n".join([*lines, "print(board)"])
-            lines = []
-            messages += [call(code), tool(session.call("python", {"code": code}))]
-            words = [f"I play {CELL_NAMES[cell]}."] if mine else []
-            if number == len(moves) - 1:
-                verdict = {"Draw": "Draw.", f"{mark} wins": "I win."}.get(ending(board), "You win.")
-                words.append(last_words or verdict)
+        put_down((sign, cell))
+        words = [f"I play {CELL_NAMES[cell]}."] if sign == mark else []
+        if number == len(moves) - 1:
+            outcome = ending(path_of(moves)[-1])
+            words.append(last_words or verdict_of(mark, outcome))
+        if words:
             messages.append(assistant(" ".join(words)))
     return messages
+
+
+def verdict_of(mark, outcome):
+    return {"Draw": "Draw.", f"{mark} wins": "I win."}.get(outcome, "You win.")
+
+
+def set_up_named(opening):
+    """The cells that the user says are taken already, in order; none for a fresh game."""
+    named = re.fullmatch(r".*(?:\. So far:| on from|\. We had) ([a-z, ]+)\.", opening)
+    return [CELL_NAMES.index(name) for name in named[1].split(", ")] if named else []
+
+
+def stones_of(code):
+    """The signs and cells of a call, which has to print the board at its end and only there."""
+    *lines, last = code.split("\n")
+    assert last == "print(board)"
+    found = [re.fullmatch(r"board\[([012])\]\[([012])\]='([XO])'", line).groups() for line in lines]
+    return [(sign, 3 * int(row) + int(column)) for row, column, sign in found]
+
+
+def calls_read(turns):
+    """The stones of each call of a conversation."""
+    return [
+        stones_of(code)
+        for _, _, _, calls in turns
+        for kind, name, (_, code) in calls
+        if (kind, name) == ("function", "python")
+    ]
 
 
 def opening_of(example):
@@ -186,19 +219,31 @@ def opening_of(example):
 
 
 def beginning_of(example):
-    """Where a game begins: with the assistant, or with the user's first stone."""
-    return (
-        "assistant" if example["metadata"]["assistant"] == "X" else example["metadata"]["moves"][0]
-    )
+    """Where a game begins: with the assistant, the user's first stone, or the stones set up."""
+    facts = example["metadata"]
+    return facts["moves"][: facts["set_up"] or facts["assistant"] == "O"]
 
 
 def within_999(count, total, share):
     return abs(count - total * share) <= Z_999 * math.sqrt(total * share * (1 - share))
 
 
-def frozen(example):
+class Played(NamedTuple):
     """What distinguishes an example, hashable."""
-    turns = tuple(
+
+    turns: tuple
+    mark: str
+    moves: tuple
+    outcome: str
+    split: str
+    key: str
+    answer: str
+    difficulty: int
+    set_up: int
+
+
+def frozen_turns(messages):
+    return tuple(
         (
             message["role"],
             message["content"],
@@ -208,11 +253,14 @@ def frozen(example):
                 for made in message["tool_calls"]
             ),
         )
-        for message in example["messages"]
+        for message in messages
     )
+
+
+def frozen(example):
     facts = example["metadata"]
-    return (
-        turns,
+    return Played(
+        frozen_turns(example["messages"]),
         facts["assistant"],
         tuple(facts["moves"]),
         facts["result"],
@@ -220,6 +268,7 @@ def frozen(example):
         example["key"],
         example["answer"],
         example["difficulty"],
+        facts["set_up"],
     )
 
 
@@ -242,7 +291,7 @@ def default_games():
 
 @pytest.fixture(scope="module")
 def examples():
-    """Distinct default and random-ties games, both marks and all results among them."""
+    """Distinct default and random-ties games; both marks, all results, set-ups and none."""
     found = {}
     for random_ties in (False, True):
         task = TicTacToe(TicTacToe.Config(random_ties=random_ties))
@@ -251,16 +300,15 @@ def examples():
             example = task.sample(generator)
             found.setdefault(frozen(example)[:3], example)
     assert len(found) > 400
+    kinds = Counter(bool(example["metadata"]["set_up"]) for example in found.values())
+    assert min(kinds[True], kinds[False]) > 100
     return list(found.values())
 
 
-def assistant_turns(mark, moves):
-    """Each position with the assistant to move in a game, and the move."""
-    return [
-        (board, cell)
-        for board, cell in zip(path_of(moves), moves, strict=False)
-        if mover(board) == mark
-    ]
+def assistant_turns(mark, moves, start=0):
+    """Each position with the assistant to move in a game, and the move, from a move's number on."""
+    pairs = list(zip(path_of(moves), moves, strict=False))[start:]
+    return [(board, cell) for board, cell in pairs if mover(board) == mark]
 
 
 # Facts about the game, on mixgen's own functions.
@@ -327,12 +375,30 @@ def test_every_position_is_shown_judged_and_turned_as_an_independent_referee_doe
             assert canonical_board("".join(image)) == canonical_board(text)
 
 
+def test_the_game_tree_has_the_values_and_moves_of_an_independent_minimax():
+    tree = game_tree()
+    assert len(tree) == 4520
+    slow = 0
+    for text, position in tree.items():
+        board = tuple(text)
+        assert position.value == value(board)
+        assert position.legal == moves_of(board)
+        assert position.best == optimal(board)
+        assert sorted(position.optimal) == sorted(soonest(board))
+        assert position.split == held_out(board)
+        for cell in range(9):
+            expected = "".join(after(board, cell)) if cell in moves_of(board) else ""
+            assert position.boards[cell] == expected
+        slow += len(position.best) > len(position.optimal)
+    assert slow > 500
+
+
 # Every game of 100,000.
 
 
 def test_every_tool_message_is_what_the_tool_prints_and_shows_the_true_board(games):
     assert games.total() == NUM_GAMES
-    for turns, mark, moves, *_ in games:
+    for turns, _, moves, *_, set_up in games:
         session = TicTacToe().tools()
         boards = path_of(moves)
         shown = []
@@ -345,28 +411,25 @@ def test_every_tool_message_is_what_the_tool_prints_and_shows_the_true_board(gam
             assert (kind, tool_name, argument) == ("function", "python", "code")
             assert session.call("python", {"code": code}) == content
             shown.append(content)
-        due = [printed(board) for board, cell in zip(boards[1:], moves, strict=True)][
-            0 if mark == "X" else 1 :: 2
-        ]
-        if mover(boards[-2]) != mark:
-            due.append(printed(boards[-1]))
-        assert shown == due, moves
+        assert shown == [printed(board) for board in boards[set_up or 1 :]], moves
         assert "".join(boards[-1]) == session.board
 
 
+def test_every_call_puts_down_one_stone_of_the_game_but_the_first_one_of_a_set_up(games):
+    for turns, _, moves, *_, set_up in games:
+        stones = list(zip(itertools.cycle("XO"), moves, strict=False))
+        first = [stones[:set_up]] if set_up else []
+        assert calls_read(turns) == first + [[stone] for stone in stones[set_up:]]
+
+
 def test_every_conversation_tells_its_game_truthfully_move_by_move(games):
-    for turns, mark, moves, *_ in games:
-        expected = [
-            (message["role"], message["content"], message["name"], len(message["tool_calls"]))
-            for message in told(turns[0][1], mark, moves)
-        ]
-        assert [
-            (role, content, name, len(calls)) for role, content, name, calls in turns
-        ] == expected
+    for turns, mark, moves, *_, set_up in games:
+        assert turns == frozen_turns(told(turns[0][1], mark, moves, set_up))
 
 
 def test_the_opening_says_who_starts_and_where(games):
-    for turns, mark, moves, *_ in games:
+    fresh = [game for game in games if not game.set_up]
+    for turns, mark, moves, *_ in fresh:
         opening = turns[0][1]
         named = [name for name in CELL_NAMES if f" at {name}." in opening]
         if mark == "O":
@@ -375,12 +438,12 @@ def test_the_opening_says_who_starts_and_where(games):
         else:
             assert not named
             assert "start" in opening or "You're X" in opening or "first" in opening
-    assert len({turns[0][1] for turns, *_ in games}) == 3 * 9 + 3
+    assert len({turns[0][1] for turns, *_ in fresh}) == 3 * 9 + 3
 
 
 def test_every_game_is_played_to_its_end_and_tool_and_last_words_state_the_result(games):
     endings = Counter()
-    for turns, mark, moves, outcome, _, _, answer, difficulty in games:
+    for turns, mark, moves, outcome, _, _, answer, difficulty, _ in games:
         final = path_of(moves)[-1]
         assert ending(final) == outcome
         verdict = (
@@ -399,8 +462,8 @@ def test_every_game_is_played_to_its_end_and_tool_and_last_words_state_the_resul
 
 def test_every_assistant_move_is_minimax_optimal(games):
     checked = 0
-    for _, mark, moves, *_ in games:
-        for board, cell in assistant_turns(mark, moves):
+    for _, mark, moves, *_, set_up in games:
+        for board, cell in assistant_turns(mark, moves, set_up):
             assert cell in optimal(board), (board, cell)
             checked += len(optimal(board)) < len(moves_of(board))
     assert checked > 1000
@@ -408,9 +471,9 @@ def test_every_assistant_move_is_minimax_optimal(games):
 
 def test_the_assistant_takes_every_immediate_win_and_never_loses(games):
     taken = 0
-    for _, mark, moves, outcome, *_ in games:
+    for _, mark, moves, outcome, *_, set_up in games:
         assert outcome in ("Draw", f"{mark} wins")
-        for board, cell in assistant_turns(mark, moves):
+        for board, cell in assistant_turns(mark, moves, set_up):
             if wins_at_once(board):
                 assert cell in wins_at_once(board), (board, cell)
                 taken += 1
@@ -419,8 +482,8 @@ def test_the_assistant_takes_every_immediate_win_and_never_loses(games):
 
 def test_the_default_assistant_always_plays_one_move_in_one_position(default_games):
     policy = {}
-    for _, mark, moves, *_ in default_games:
-        for board, cell in assistant_turns(mark, moves):
+    for _, mark, moves, *_, set_up in default_games:
+        for board, cell in assistant_turns(mark, moves, set_up):
             assert policy.setdefault(board, cell) == cell
     assert len(policy) > 200
     assert sum(len(optimal(board)) > 1 for board in policy) > 50
@@ -428,8 +491,8 @@ def test_the_default_assistant_always_plays_one_move_in_one_position(default_gam
 
 def test_random_ties_plays_several_optimal_moves_in_one_position():
     found = {}
-    for _, mark, moves, *_ in play(20_000, "several", random_ties=True):
-        for board, cell in assistant_turns(mark, moves):
+    for _, mark, moves, *_, set_up in play(20_000, "several", random_ties=True):
+        for board, cell in assistant_turns(mark, moves, set_up):
             found.setdefault(board, set()).add(cell)
     assert found[EMPTY] == set(range(9))
     several = [board for board in found if len(found[board]) > 1]
@@ -447,8 +510,8 @@ def test_the_users_share_of_optimal_moves_is_what_is_asked():
     for rate in (0.0, 0.5, 1.0):
         drawn = play(6000, "users", user_optimal_rate=rate, assistant_starts_rate=0.0)
         expected = variance = good = 0.0
-        for (_, mark, moves, *_), count in drawn.items():
-            for board, cell in zip(path_of(moves), moves, strict=False):
+        for (_, mark, moves, *_, set_up), count in drawn.items():
+            for board, cell in list(zip(path_of(moves), moves, strict=False))[set_up:]:
                 best = soonest(board)
                 if mover(board) == mark or len(best) == len(moves_of(board)):
                     continue
@@ -460,7 +523,7 @@ def test_the_users_share_of_optimal_moves_is_what_is_asked():
         assert abs(good - expected) <= Z_999 * math.sqrt(variance) + 1e-6, (rate, good, expected)
 
 
-def outcome_shares(mark, policy):
+def outcome_shares(mark, policy, start=EMPTY):
     """Exact shares of (assistant wins, draw, user wins) against uniformly random moves."""
 
     @cache
@@ -475,7 +538,7 @@ def outcome_shares(mark, policy):
         return tuple(sum(share) / len(below) for share in zip(*below, strict=True))
 
     theirs = "XO"[mark == "X"]
-    return shares(EMPTY)
+    return shares(start)
 
 
 @pytest.mark.parametrize(
@@ -487,6 +550,7 @@ def test_random_users_lose_and_draw_as_often_as_the_whole_tree_says(mark, stated
     settings = {
         "user_optimal_rate": 0.0,
         "assistant_starts_rate": float(mark == "X"),
+        "set_up_rate": 0.0,
         "random_ties": True,
     }
     drawn = play(30_000, "random users", **settings)
@@ -497,9 +561,12 @@ def test_random_users_lose_and_draw_as_often_as_the_whole_tree_says(mark, stated
 
 @pytest.mark.parametrize("mark", ["X", "O"])
 def test_random_users_fare_as_the_whole_tree_says_against_the_assistant_without_coin_tosses(mark):
-    drawn = play(
-        30_000, "one policy", user_optimal_rate=0.0, assistant_starts_rate=float(mark == "X")
-    )
+    settings = {
+        "user_optimal_rate": 0.0,
+        "assistant_starts_rate": float(mark == "X"),
+        "set_up_rate": 0.0,
+    }
+    drawn = play(30_000, "one policy", **settings)
     policy = {}
     for _, _, moves, *_ in drawn:
         policy.update(assistant_turns(mark, moves))
@@ -510,16 +577,126 @@ def test_random_users_fare_as_the_whole_tree_says_against_the_assistant_without_
         assert within_999(count, 30_000, share), (outcome, count, share)
 
 
+def test_random_users_fare_from_each_set_up_as_the_tree_below_it_says():
+    drawn = play(30_000, "from set-ups", user_optimal_rate=0.0, set_up_rate=1.0, random_ties=True)
+    shares = {}
+    expected = variance = won = 0.0
+    for game, count in drawn.items():
+        board = path_of(game.moves)[game.set_up]
+        if board not in shares:
+            shares[board] = outcome_shares(game.mark, soonest, board)
+        win, _, loss = shares[board]
+        assert loss == 0
+        expected += count * win
+        variance += count * win * (1 - win)
+        won += count * (game.outcome == f"{game.mark} wins")
+    assert variance > 1000
+    assert abs(won - expected) <= Z_999 * math.sqrt(variance), (won, expected)
+
+
 def test_an_optimal_user_always_draws():
-    outcomes = {outcome for _, _, _, outcome, *_ in play(5000, "optimal", user_optimal_rate=1.0)}
-    assert outcomes == {"Draw"}
+    drawn = play(5000, "optimal", user_optimal_rate=1.0, set_up_rate=0.0)
+    assert {game.outcome for game in drawn} == {"Draw"}
 
 
-@pytest.mark.parametrize("key", ["assistant_starts_rate", "user_optimal_rate"])
+def test_an_optimal_user_gets_from_a_set_up_what_the_position_is_worth():
+    drawn = play(5000, "optimal", user_optimal_rate=1.0, set_up_rate=1.0)
+    endings = Counter()
+    for game in drawn:
+        worth = value(path_of(game.moves)[game.set_up])
+        assert game.outcome == {-1: f"{game.mark} wins", 0: "Draw"}[worth]
+        endings[game.outcome] += 1
+    assert set(endings) == {"Draw", "X wins", "O wins"}
+
+
+@pytest.mark.parametrize("key", ["assistant_starts_rate", "user_optimal_rate", "set_up_rate"])
 @pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan, math.inf])
 def test_a_rate_outside_0_to_1_is_an_error_that_names_it(key, bad):
     with pytest.raises(TaskError, match=rf"\b{key}\b"):
         TicTacToe.Config(**{key: bad})
+
+
+# Games that go on from some stones.
+
+
+@pytest.fixture(scope="module")
+def set_ups():
+    """Distinct games from set-ups, of both marks and all splits."""
+    found = list(play(20_000, "set-ups", set_up_rate=1.0))
+    assert len(found) > 5000
+    assert {(game.mark, game.split) for game in found} == set(
+        itertools.product("XO", ("train", "validation", "test"))
+    )
+    return found
+
+
+def test_as_many_games_are_set_up_as_asked():
+    for rate in (0.0, 0.3, 0.5, 1.0):
+        drawn = play(6000, "set-up rate", set_up_rate=rate)
+        count = sum(times for game, times in drawn.items() if game.set_up)
+        assert abs(count - 6000 * rate) <= 4 * math.sqrt(6000 * rate * (1 - rate)), (rate, count)
+        assert all(bool(game.set_up) == bool(set_up_named(game.turns[0][1])) for game in drawn)
+
+
+def test_the_stones_that_the_user_names_are_put_down_in_order_by_the_first_call_alone(set_ups):
+    wordings = set()
+    for turns, mark, moves, *_, set_up in set_ups:
+        named = set_up_named(turns[0][1])
+        assert len(named) == set_up > 0
+        assert named == list(moves[:set_up])
+        assert calls_read(turns[:2]) == [list(zip("XOXOXOX", named, strict=False))]
+        board = path_of(named)[-1]  # which holds every move to the rules
+        assert turns[2] == ("tool", printed(board), "python", ())
+        assert turns[3] == ("assistant", "Your move.", "", ())
+        assert turns[4] == ("user", CELL_NAMES[moves[set_up]], "", ())
+        assert mover(board) != mark
+        wordings.add(turns[0][1].replace(", ".join(CELL_NAMES[cell] for cell in named), "..."))
+    assert len(wordings) == 3
+
+
+def test_a_set_up_position_is_neither_finished_nor_lost_for_the_assistant(set_ups):
+    worths = Counter()
+    for game in set_ups:
+        board = path_of(game.moves)[game.set_up]
+        assert not ending(board)
+        worths[value(board)] += 1
+    assert set(worths) == {-1, 0}  # to the user, whose move it is
+    assert min(worths.values()) > 500
+
+
+def test_set_ups_cover_all_numbers_of_stones_and_nearly_all_positions_that_can_be_held():
+    drawn = play(20_000, "cover", set_up_rate=1.0, assistant_starts_rate=0.5)
+    counts = Counter()
+    positions = set()
+    for game, times in drawn.items():
+        counts[game.set_up] += times
+        positions.add((game.mark, path_of(game.moves)[game.set_up]))
+        assert (game.mark == "X") == game.set_up % 2
+    assert sorted(counts) == [1, 2, 3, 4, 5, 6, 7]
+    assert min(counts.values()) > 20_000 / 7 / 4, counts
+    tenable = {
+        ("XO"[mover(board) == "X"], board)
+        for board in all_positions() - {EMPTY}
+        if moves_of(board) and value(board) <= 0
+    }
+    assert len(tenable) == 1091 + 592
+    assert positions <= tenable
+    assert len(positions) > 0.9 * len(tenable)
+
+
+def test_no_training_game_passes_a_held_out_position_within_its_set_up_or_after(set_ups):
+    inside = after_it = 0
+    for game in set_ups:
+        if game.split == "train":
+            turns = assistant_turns(game.mark, game.moves)
+            assert all(held_out(board) == "train" for board, _ in turns)
+            continue
+        own = assistant_turns(game.mark, game.moves, game.set_up)
+        if all(held_out(board) == "train" for board, _ in own):
+            inside += 1  # only a stone that the user named makes it one to hold out
+        else:
+            after_it += 1
+    assert inside > 100 and after_it > 100
 
 
 # Splits.
@@ -535,9 +712,11 @@ def test_a_game_is_for_training_exactly_when_no_assistant_position_on_its_path_i
     assert min(seen[split] for split in ("train", "validation", "test")) > 50
 
 
-@pytest.mark.parametrize("random_ties", [False, True])
-def test_the_train_stream_passes_through_no_held_out_position_and_the_others_do(random_ties):
-    task = TicTacToe(TicTacToe.Config(random_ties=random_ties))
+@pytest.mark.parametrize(("random_ties", "set_up_rate"), [(False, 0.0), (True, 0.0), (False, 1.0)])
+def test_the_train_stream_passes_through_no_held_out_position_and_the_others_do(
+    random_ties, set_up_rate
+):
+    task = TicTacToe(TicTacToe.Config(random_ties=random_ties, set_up_rate=set_up_rate))
     positions = {}
     keys = {}
     for split in ("train", "validation", "test"):
@@ -564,13 +743,16 @@ def test_the_train_stream_passes_through_no_held_out_position_and_the_others_do(
     assert not novel & positions["train"]
 
 
-@pytest.mark.parametrize("random_ties", [False, True])
-def test_validation_and_test_each_hold_2_to_20_percent_of_the_reachable_positions(random_ties):
-    drawn = play(20_000, "reachable", random_ties=random_ties, user_optimal_rate=0.0)
+@pytest.mark.parametrize(("random_ties", "set_up_rate"), [(False, 0.0), (True, 0.0), (False, 1.0)])
+def test_validation_and_test_each_hold_2_to_20_percent_of_the_reachable_positions(
+    random_ties, set_up_rate
+):
+    settings = {"random_ties": random_ties, "set_up_rate": set_up_rate, "user_optimal_rate": 0.0}
+    drawn = play(20_000, "reachable", **settings)
     reachable = {
         canonical(board)
-        for _, mark, moves, *_ in drawn
-        for board, _ in assistant_turns(mark, moves)
+        for _, mark, moves, *_, set_up in drawn
+        for board, _ in assistant_turns(mark, moves, set_up)
         if 9 - board.count(".") >= 3
     }
     assert len(reachable) > 60
@@ -636,11 +818,12 @@ def wrong_claim(example, other, draws):
     claims = [
         index
         for index, message in enumerate(example["messages"])
-        if message["content"].startswith("I play") and "I play center." not in message["content"]
+        if message["content"].startswith("I play")
     ]
     index = draws.choice(claims)
-    _, _, rest = example["messages"][index]["content"].partition(".")
-    return changed(example, index, "content", f"I play center.{rest}")
+    claim, _, rest = example["messages"][index]["content"].partition(".")
+    wrong = "I play top left." if claim == "I play center" else "I play center."
+    return changed(example, index, "content", wrong + rest)
 
 
 def wrong_verdict(example, other, draws):
@@ -657,18 +840,37 @@ def illegal_move(example, other, draws):
     mark = example["metadata"]["assistant"]
     code = f"board[{first // 3}][{first % 3}]='{mark}'\nprint(board)"
     reply[index] = call(code)
-    session = TicTacToe().tools()
-    for start in call_indices(reply):
-        arguments = reply[start]["tool_calls"][0]["function"]["arguments"]
-        reply[start + 1]["content"] = session.call("python", arguments)
+    reply = with_real_outputs(reply)
     assert reply[index + 1]["content"].startswith("error: ")
     return reply
+
+
+def with_real_outputs(reply):
+    """The reply with what the tool prints for its calls."""
+    session = TicTacToe().tools()
+    for index in call_indices(reply):
+        arguments = reply[index]["tool_calls"][0]["function"]["arguments"]
+        reply[index + 1] = tool(session.call("python", arguments))
+    return reply
+
+
+def code_of(message):
+    return message["tool_calls"][0]["function"]["arguments"]["code"]
+
+
+def both_stones_in_one_call(example, other, draws):
+    """The last turn of two calls as one call with both stones and the true board."""
+    reply = copy.deepcopy(example["messages"])
+    indices = call_indices(reply)
+    first = next(a for a, b in itertools.pairwise(indices[::-1]) if a == b + 2) - 2
+    merged = code_of(reply[first]).replace("print(board)", code_of(reply[first + 2]))
+    return with_real_outputs([*reply[:first], call(merged), *reply[first + 3 :]])
 
 
 def two_moves_at_once(example, other, draws):
     reply = copy.deepcopy(example["messages"])
     index = call_indices(reply)[0]
-    code = reply[index]["tool_calls"][0]["function"]["arguments"]["code"]
+    code = code_of(reply[index])
     free = next(cell for cell in range(9) if f"board[{cell // 3}][{cell % 3}]" not in code)
     mark = example["metadata"]["assistant"]
     reply[index] = call(code.replace("print", f"board[{free // 3}][{free % 3}]='{mark}'\nprint"))
@@ -707,6 +909,7 @@ CORRUPTIONS = {
     "no verdict": lambda gold, other, draws: changed(gold, -1, "content", "I play on."),
     "an illegal move": illegal_move,
     "two moves at once": two_moves_at_once,
+    "both stones in one call": both_stones_in_one_call,
     "a call of another tool": renamed_tool,
     "a truncated game": lambda gold, other, draws: gold["messages"][
         : -draws.randint(1, len(gold["messages"]) - 1)
@@ -754,12 +957,28 @@ def test_a_corrupted_game_scores_below_1_and_says_why(examples, name):
     assert tried > 100
 
 
+def facts_of(example):
+    return tuple(example["metadata"][key] for key in ("assistant", "moves", "set_up"))
+
+
+def played_on(moves, mark):
+    """A game from these moves on, by optimal ones; none if they cannot be or `mark` loses."""
+    board, played = EMPTY, []
+    while not ending(board):
+        cell = moves[len(played)] if len(played) < len(moves) else optimal(board)[0]
+        if cell not in moves_of(board):
+            return []
+        board = after(board, cell)
+        played.append(cell)
+    return played if len(played) >= len(moves) and ending(board) in ("Draw", f"{mark} wins") else []
+
+
 def continuations(example, draws, *, want):
     """Moves that leave the example at an assistant's move and end as wanted; None if none found."""
-    mark, moves = example["metadata"]["assistant"], example["metadata"]["moves"]
+    mark, moves, set_up = facts_of(example)
     path = path_of(moves)
     for _ in range(20):
-        turns = [number for number, board in enumerate(path[:-1]) if mover(board) == mark]
+        turns = [n for n, board in enumerate(path[:-1]) if mover(board) == mark and n >= set_up]
         start = draws.choice(turns)
         choices = [cell for cell in moves_of(path[start]) if cell != moves[start]]
         if want != "lost":
@@ -784,15 +1003,19 @@ def test_a_game_that_is_not_lost_scores_1_though_the_assistant_moves_otherwise(e
     task = TicTacToe()
     draws = random.Random(0)
     verdicts = Counter()
+    from_set_ups = 0
     for example in examples:
         played = continuations(example, draws, want="not lost")
         if played:
-            reply = told(opening_of(example), example["metadata"]["assistant"], played)
+            mark, _, set_up = facts_of(example)
+            reply = told(opening_of(example), mark, played, set_up)
             score = task.score(example, reply)
             assert score.value == 1, (score, played)
+            from_set_ups += bool(set_up)
             verdicts[reply[-1]["content"].split(". ")[-1]] += 1
     assert verdicts["Draw."] > 50
     assert verdicts["I win."] > 50
+    assert from_set_ups > 50
 
 
 def test_a_lost_game_scores_below_1_whatever_is_said_at_its_end(examples):
@@ -803,8 +1026,8 @@ def test_a_lost_game_scores_below_1_whatever_is_said_at_its_end(examples):
         played = continuations(example, draws, want="lost")
         for last_words in (None, "I win.", "Draw.", "You win."):
             if played:
-                mark = example["metadata"]["assistant"]
-                reply = told(opening_of(example), mark, played, last_words=last_words)
+                mark, _, set_up = facts_of(example)
+                reply = told(opening_of(example), mark, played, set_up, last_words=last_words)
                 assert task.score(example, reply).value < 1
                 tried += 1
     assert tried > 400
@@ -814,17 +1037,12 @@ def test_a_user_who_moves_otherwise_before_the_assistant_does_is_another_game(ex
     task = TicTacToe()
     tried = 0
     for example in examples:
-        mark, moves = example["metadata"]["assistant"], example["metadata"]["moves"]
+        mark, moves, set_up = facts_of(example)
         for number, board in enumerate(path_of(moves)[:-1]):
             others = [cell for cell in moves_of(board) if cell != moves[number]]
-            if mover(board) != mark and number and others:
-                played = [*moves[:number], others[0]]
-                board = after(board, others[0])
-                while not ending(board):
-                    played.append(optimal(board)[0])
-                    board = after(board, played[-1])
-                if ending(board) in ("Draw", f"{mark} wins"):
-                    reply = told(opening_of(example), mark, played)
+            if mover(board) != mark and number >= max(set_up, 1) and others:
+                if played := played_on([*moves[:number], others[0]], mark):
+                    reply = told(opening_of(example), mark, played, set_up)
                     assert task.score(example, reply).value < 1
                     tried += 1
     assert tried > 100
@@ -842,3 +1060,72 @@ def test_a_call_that_places_the_users_stone_elsewhere_than_the_user_said_scores_
                 assert task.score(example, reply).value < 1
                 tried += 1
     assert tried > 500
+
+
+# Scoring of what lies already.
+
+
+def with_first_call(gold, change):
+    """The game with another first call, and what the tool prints then."""
+    reply = copy.deepcopy(gold["messages"])
+    reply[1] = call(change(code_of(reply[1])))
+    return with_real_outputs(reply)
+
+
+def with_two_first_calls(gold):
+    reply = copy.deepcopy(gold["messages"])
+    first, rest = code_of(reply[1]).split("\n", 1)
+    both = [call(f"{first}\nprint(board)"), tool(""), call(rest), tool("")]
+    return with_real_outputs([reply[0], *both, *reply[3:]])
+
+
+def in_another_order(code):
+    """The first and the third stone exchanged: the same position, if there are so many."""
+    lines = code.split("\n")
+    lines[0], lines[2] = lines[2], lines[0]
+    return "\n".join(lines)
+
+
+SET_UP_CORRUPTIONS = {
+    "a stone is left out": lambda gold: with_first_call(gold, lambda code: code.split("\n", 1)[1]),
+    "the signs are changed": lambda gold: with_first_call(
+        gold, lambda code: code.translate(str.maketrans("XO", "OX"))
+    ),
+    "the order is another": lambda gold: with_first_call(gold, in_another_order),
+    "the board is not printed": lambda gold: with_first_call(
+        gold, lambda code: code.removesuffix("\nprint(board)")
+    ),
+    "it takes two calls": with_two_first_calls,
+    "a move is claimed": lambda gold: changed(gold, 3, "content", "I play center."),
+    "nothing is said": lambda gold: changed(gold, 3, "content", ""),
+    "the user is not asked": lambda gold: [*gold["messages"][:3], *gold["messages"][5:]],
+}
+
+
+@pytest.mark.parametrize("name", SET_UP_CORRUPTIONS)
+def test_a_set_up_that_is_put_down_wrongly_scores_below_1(examples, name):
+    task = TicTacToe()
+    tried = 0
+    for example in examples:
+        if example["metadata"]["set_up"] >= 3:
+            reply = SET_UP_CORRUPTIONS[name](example)
+            assert reply != example["messages"]
+            assert task.score(example, reply).value < 1, reply
+            tried += 1
+    assert tried > 100
+
+
+def test_a_true_game_from_a_set_up_with_one_stone_elsewhere_scores_below_1(examples):
+    task = TicTacToe()
+    tried = Counter()
+    for example in examples:
+        mark, moves, set_up = facts_of(example)
+        for number, cell in itertools.product(range(set_up), range(9)):
+            others = [*moves[:number], cell, *moves[number + 1 : set_up]]
+            played = played_on(others, mark)
+            if others != moves[:set_up] and len(played) > set_up:
+                reply = told(opening_of(example), mark, played, set_up)
+                assert task.score(example, reply).value < 1, reply
+                tried[number] += 1
+    assert sorted(tried) == list(range(7))
+    assert tried.total() > 500
