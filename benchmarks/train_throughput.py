@@ -64,7 +64,8 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 from mixgen.encoding.renderer import IGNORED, Renderer
 from mixgen.encoding.rows import RowDataset
 from mixgen.encoding.tokenizer import train_tokenizer
-from mixgen.recipe import Recipe, load_mixture, parse_recipe
+from mixgen.load import load_mixture
+from mixgen.recipe import Recipe, parse_recipe
 from mixgen.training.callbacks import MixProgressCallback, StopCallback
 from mixgen.training.mix_callback import MixCallback
 from mixgen.training.model import build_model

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from mixgen.errors import OutputError as OutputError
     from mixgen.errors import RecipeError as RecipeError
     from mixgen.errors import TaskError as TaskError
+    from mixgen.load import load_mixture as load_mixture
     from mixgen.mixture.weights import Mix as Mix
     from mixgen.mixture.weights import configure_mix as configure_mix
-    from mixgen.recipe import load_mixture as load_mixture
     from mixgen.tasks.base import Example as Example
     from mixgen.tasks.base import Message as Message
     from mixgen.tasks.base import Score as Score
@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "errors": ("MixgenError", "OutputError", "RecipeError", "TaskError"),
     "mixture.weights": ("Mix", "configure_mix"),
-    "recipe": ("load_mixture",),
+    "load": ("load_mixture",),
     "tasks.base": ("Example", "Message", "Score", "Task"),
     "tasks.registry": ("register",),
     "training.config": ("MixConfig",),

@@ -163,7 +163,7 @@ def report(
 
 def _tasks_of(checkpoint: str, recipe: Path | None, names: str) -> list[Task]:
     """The tasks to try a model on, with the settings that it was trained with."""
-    from mixgen.recipe import configured_tasks
+    from mixgen.load import configured_tasks
     from mixgen.tasks.registry import registered_tasks, task_class
 
     if recipe is None and (Path(checkpoint) / "recipe.yaml").is_file():

@@ -35,14 +35,10 @@ from mixgen.flags import (
 )
 from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule
 from mixgen.mixture.schedule import Points, Schedule, read_points
-from mixgen.mixture.sources import interleaved
-from mixgen.mixture.weights import Mix, configure_mix
 from mixgen.tasks.base import Task
 from mixgen.tasks.registry import load_task_file, registered_tasks
 
 if TYPE_CHECKING:
-    from datasets import IterableDataset
-
     from mixgen.training.config import MixConfig
 
 CONSTANTS: Final = "run_train.py"
@@ -106,80 +102,6 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_mixture(
-    recipe_or_weights: str | Path | Mapping[str, float] | Mix,
-    *,
-    split: str = "train",
-    seed: int = 42,
-) -> IterableDataset:
-    """The mix as an endless `datasets.IterableDataset`, for any use beside mixgen's own training.
-
-    Args:
-        recipe_or_weights: A recipe file, task weights by name, or a `Mix`.
-        split: `"train"`, `"validation"` or `"test"`; no problem is in two of them.
-        seed: The seed of all that is drawn.
-
-    Returns:
-        Examples with the fields of `mixgen.Example`.
-
-    Raises:
-        RecipeError: The recipe or a weight is wrong.
-        TaskError: A task or one of its settings is wrong.
-
-    Example:
-        >>> dataset = load_mixture({"calculator": 1.0, "tictactoe": 0.5})
-        >>> sorted({example["task"] for example in dataset.take(20)})
-        ['calculator', 'tictactoe']
-    """
-    if isinstance(recipe_or_weights, Mix):
-        mix = recipe_or_weights
-    elif isinstance(recipe_or_weights, Mapping):
-        mix = configure_mix(**recipe_or_weights)
-    else:
-        mix = _mix_of_recipe(Path(recipe_or_weights))
-    return interleaved(mix, split=split, seed=seed)
-
-
-def configured_tasks(path: Path) -> list[Task]:
-    """The tasks that a recipe ever draws from, with its settings.
-
-    Raises:
-        RecipeError: The recipe is wrong.
-        TaskError: A task or one of its settings is wrong.
-    """
-    made, points = _tasks_of_recipe(path)
-    return [
-        task
-        for task, weights in zip(made, points, strict=True)
-        if any(weight for _, weight in weights)
-    ]
-
-
-def _mix_of_recipe(path: Path) -> Mix:
-    made, points = _tasks_of_recipe(path)
-    for task, weights in zip(made, points, strict=True):
-        if len(weights) > 1:
-            raise RecipeError(
-                f"{path}: the weight of {task.name} is a schedule, and a stream has no steps: "
-                f"give weights instead, such as {{{task.name!r}: {weights[0][1]}}}"
-            )
-    return Mix(tasks=tuple(made), weights=tuple(weights[0][1] for weights in points))
-
-
-def _tasks_of_recipe(path: Path) -> tuple[list[Task], list[Points]]:
-    content = read_recipe(path)
-    for file in _list_of_files(content, path):
-        load_task_file(_find_task_file(file, path))
-    if WEIGHTS not in content:
-        raise RecipeError(f"{path}: no weights")
-    tasks = registered_tasks()
-    known = sections(tasks)
-    content = {key: value for key, value in content.items() if key in known}
-    given = parse_flags(make_parser(tasks), list(flatten(content, str(path), known)), str(path))
-    made, points, _ = _make_tasks(tasks, given, dict.fromkeys(given, str(path)))
-    return made, points
-
-
 def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = None) -> Recipe:
     """Reads the command line of run_train.py.
 
@@ -196,7 +118,7 @@ def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = No
     words = [word for word in argv if word != "--"]
     path = Path(words.pop(0)) if words and not words[0].startswith("-") else None
     content = read_recipe(path) if path else {}
-    task_files = [_find_task_file(file, path) for file in _list_of_files(content, path)]
+    task_files = [find_task_file(file, path) for file in list_of_files(content, path)]
     task_files += [Path(file).resolve() for file in task_files_on(words)]
     for file in task_files:
         load_task_file(file)
@@ -229,28 +151,29 @@ def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = No
         sources |= dict.fromkeys(found, source)
 
     name = path.stem if path else "run"
-    made, points, source = _make_tasks(tasks, given, sources)
+    made, points, source = make_tasks(tasks, given, sources)
     config = _make_config({key: given[key] for key in given if key in keys}, sources, name)
     schedule = _make_schedule(made, points, source, config)
     resolved = _resolve(schedule, config, given, task_files)
     return Recipe(name=name, schedule=schedule, config=config, resolved=resolved)
 
 
-def _list_of_files(content: Mapping[str, Any], path: Path | None) -> list[str]:
+def list_of_files(content: Mapping[str, Any], path: Path | None) -> list[str]:
+    """The task files that a recipe's content names."""
     files = content.get("task_files") or []
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         raise RecipeError(f"{path}: task_files must be a list of Python files, got {files!r}")
     return files
 
 
-def _find_task_file(file: str, recipe: Path | None) -> Path:
+def find_task_file(file: str, recipe: Path | None) -> Path:
     """A task file that a recipe names, relative to the user's folder, else to the recipe's."""
     if recipe is not None and not Path(file).exists():
         return (recipe.parent / file).resolve()
     return Path(file).resolve()
 
 
-def _make_tasks(
+def make_tasks(
     tasks: Mapping[str, type[Task]], given: Mapping[str, Any], sources: Mapping[str, str]
 ) -> tuple[list[Task], list[Points], str]:
     """The tasks that were given a weight with their settings, their weights, and whence the last.
@@ -294,7 +217,8 @@ def _make_schedule(
 
 
 def _make_config(given: dict[str, Any], sources: Mapping[str, str], name: str) -> MixConfig:
-    from mixgen.training.config import MixConfig, check_devices
+    from mixgen.training.config import MixConfig
+    from mixgen.training.limits import check_devices
 
     check_devices(use_cpu=bool(given.get("use_cpu")))
     try:

@@ -23,6 +23,7 @@ LEVELS = {
     "evaluation": 6,
     "flags": 7,
     "recipe": 7,
+    "load": 8,
     "launch": 8,
     "main": 9,
     "cli": 9,

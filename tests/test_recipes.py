@@ -15,7 +15,8 @@ from mixgen.encoding.renderer import Renderer
 from mixgen.encoding.rows import RowDataset
 from mixgen.encoding.shares import check_lengths, measure_shares
 from mixgen.encoding.tokenizer import train_tokenizer
-from mixgen.recipe import load_mixture, parse_recipe, read_recipe
+from mixgen.load import load_mixture
+from mixgen.recipe import parse_recipe, read_recipe
 from mixgen.training.trainer import collate
 
 ROOT = Path(__file__).parent.parent

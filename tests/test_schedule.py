@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader
 
 from mixgen import RecipeError, configure_mix
 from mixgen.encoding.rows import RowDataset
+from mixgen.load import load_mixture
 from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule, next_weights
 from mixgen.mixture.schedule import Schedule, read_points
-from mixgen.recipe import load_mixture, parse_recipe
+from mixgen.recipe import parse_recipe
 
 CALCULATOR, TICTACTOE = 0, 1
 

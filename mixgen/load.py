@@ -1,0 +1,93 @@
+"""A recipe's tasks and their mix, for everything but training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mixgen.errors import RecipeError
+from mixgen.flags import WEIGHTS, flatten, make_parser, parse_flags, sections
+from mixgen.mixture.schedule import Points
+from mixgen.mixture.sources import interleaved
+from mixgen.mixture.weights import Mix, configure_mix
+from mixgen.recipe import find_task_file, list_of_files, make_tasks, read_recipe
+from mixgen.tasks.base import Task
+from mixgen.tasks.registry import load_task_file, registered_tasks
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+
+def load_mixture(
+    recipe_or_weights: str | Path | Mapping[str, float] | Mix,
+    *,
+    split: str = "train",
+    seed: int = 42,
+) -> IterableDataset:
+    """The mix as an endless `datasets.IterableDataset`, for any use beside mixgen's own training.
+
+    Args:
+        recipe_or_weights: A recipe file, task weights by name, or a `Mix`.
+        split: `"train"`, `"validation"` or `"test"`; no problem is in two of them.
+        seed: The seed of all that is drawn.
+
+    Returns:
+        Examples with the fields of `mixgen.Example`.
+
+    Raises:
+        RecipeError: The recipe or a weight is wrong.
+        TaskError: A task or one of its settings is wrong.
+
+    Example:
+        >>> dataset = load_mixture({"calculator": 1.0, "tictactoe": 0.5})
+        >>> sorted({example["task"] for example in dataset.take(20)})
+        ['calculator', 'tictactoe']
+    """
+    if isinstance(recipe_or_weights, Mix):
+        mix = recipe_or_weights
+    elif isinstance(recipe_or_weights, Mapping):
+        mix = configure_mix(**recipe_or_weights)
+    else:
+        mix = _mix_of_recipe(Path(recipe_or_weights))
+    return interleaved(mix, split=split, seed=seed)
+
+
+def configured_tasks(path: Path) -> list[Task]:
+    """The tasks that a recipe ever draws from, with its settings.
+
+    Raises:
+        RecipeError: The recipe is wrong.
+        TaskError: A task or one of its settings is wrong.
+    """
+    made, points = _tasks_of_recipe(path)
+    return [
+        task
+        for task, weights in zip(made, points, strict=True)
+        if any(weight for _, weight in weights)
+    ]
+
+
+def _mix_of_recipe(path: Path) -> Mix:
+    made, points = _tasks_of_recipe(path)
+    for task, weights in zip(made, points, strict=True):
+        if len(weights) > 1:
+            raise RecipeError(
+                f"{path}: the weight of {task.name} is a schedule, and a stream has no steps: "
+                f"give weights instead, such as {{{task.name!r}: {weights[0][1]}}}"
+            )
+    return Mix(tasks=tuple(made), weights=tuple(weights[0][1] for weights in points))
+
+
+def _tasks_of_recipe(path: Path) -> tuple[list[Task], list[Points]]:
+    content = read_recipe(path)
+    for file in list_of_files(content, path):
+        load_task_file(find_task_file(file, path))
+    if WEIGHTS not in content:
+        raise RecipeError(f"{path}: no weights")
+    tasks = registered_tasks()
+    known = sections(tasks)
+    content = {key: value for key, value in content.items() if key in known}
+    given = parse_flags(make_parser(tasks), list(flatten(content, str(path), known)), str(path))
+    made, points, _ = make_tasks(tasks, given, dict.fromkeys(given, str(path)))
+    return made, points
