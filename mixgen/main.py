@@ -104,7 +104,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
     if state.finished:
         if chief:
             print(f"{output_dir} holds this run, finished. To train it again, add --overwrite.")
-        if not (output_dir / REPORT_FILE).is_file():
+        if not for_all((output_dir / REPORT_FILE).is_file, chief):
             _report(recipe)
         return
 

@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 
 from mixgen import MixConfig, RecipeError
 from mixgen.cli import app
-from mixgen.errors import MixgenError, OutputError
+from mixgen.errors import MixgenError, OutputError, TaskError
 from mixgen.evaluation.evaluate import Evaluator
+from mixgen.evaluation.generation import Generator
 from mixgen.evaluation.loading import load_checkpoint
 from mixgen.evaluation.report import comparison_rows, write_report
 from mixgen.evaluation.results import (
@@ -30,10 +31,13 @@ from mixgen.evaluation.results import (
     result_json,
     result_table,
     save_evaluation,
+    summary_line,
 )
 from mixgen.evaluation.run_files import read_run
+from mixgen.tasks.base import Task
+from mixgen.tasks.calculator import Calculator
 from mixgen.tasks.messages import Score, assistant, user
-from mixgen.tasks.trial import Metric, Result, Trial
+from mixgen.tasks.trial import Metric, Result, Trial, Turn
 from mixgen.training.model import build_model
 from mixgen.training.trainer import MixTrainer
 
@@ -328,6 +332,29 @@ def test_a_task_of_a_users_own_is_evaluated_with_its_settings(run, tmp_path):
     found = json.loads((run / "evaluation-train.json").read_text())["results"][0]
     assert found["task"] == "parity_of_eval"
     assert found["metrics"][0]["total"] <= 41  # no more distinct problems than there are
+
+
+def test_a_task_that_fails_when_it_is_tried_is_named(tokenizer, monkeypatch):
+    class Unscored(Calculator):
+        score = Task.score
+
+    evaluator = Evaluator([Unscored()], tokenizer, num_examples=2)
+    replies = [Turn([assistant("4")]), Turn([assistant("5")])]
+    monkeypatch.setattr(Generator, "turns", lambda *given: replies)
+    with pytest.raises(TaskError, match=r"task 'calculator' fails when .*NotImplementedError"):
+        evaluator.results(trained_model()[0])
+
+
+def test_a_split_without_a_problem_is_said_and_not_counted():
+    result = Result(
+        task="parity",
+        split="test",
+        metrics=[Metric(name="exact", count=0, total=0)],
+        trials=[],
+    )
+    assert summary_line(result, 1.0) == "parity  has no problems of the test split"
+    assert result_json(result)["metrics"] == []
+    assert result_table(result_json(result)).startswith("parity, test split")
 
 
 # --- the report ---

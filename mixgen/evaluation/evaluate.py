@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mixgen.encoding.renderer import Renderer
-from mixgen.errors import RecipeError, nearest
+from mixgen.errors import RecipeError, TaskError, nearest
 from mixgen.evaluation.generation import Generator
 from mixgen.tasks.base import Task
 from mixgen.tasks.trial import Answer, Conversation, Metric, Result, Turn
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from mixgen.training.config import MixConfig
 
 FORGED: Final = "forged_outputs"
+# What a mistake in a user's own task raises.
+TASK_FAULTS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+)
 
 
 class Evaluator:
@@ -88,7 +97,13 @@ class Evaluator:
         return results
 
     def _try(self, task: Task, answer: _Counting) -> Result:
-        result = task.evaluate(answer, split=self.split, num_examples=self.num_examples)
+        try:
+            result = task.evaluate(answer, split=self.split, num_examples=self.num_examples)
+        except TASK_FAULTS as error:
+            raise TaskError(
+                f"task {task.name!r} fails when a model is tried on it "
+                f"({type(error).__name__}: {error}); --test_examples=0 leaves that out"
+            ) from error
         forged = Metric(
             name=FORGED, count=answer.forged, total=answer.turns, unit="turns", is_fault=True
         )

@@ -69,10 +69,12 @@ def read_evaluation(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]
 
 def summary_line(result: Result, seconds: float) -> str:
     """A result in one line: `calculator  exact 99.2 % (992 of 1,000 problems)  in 6 s`."""
-    exact, *others = [metric for metric in result.metrics if not metric.group]
+    first, *others = [metric for metric in result.metrics if not metric.group]
+    if not first.total:
+        return f"{result.task}  has no {first.unit} of the {result.split} split"
+    share = f"{percent(first.rate)} ({first.count:,} of {first.total:,} {first.unit})"
     faults = [f"{one.name} {one.count:,}" for one in others if one.is_fault]
-    words = [f"exact {percent(exact.rate)} ({exact.count:,} of {exact.total:,} {exact.unit})"]
-    return "  ".join([result.task, *words, *faults, f"in {seconds:.0f} s"])
+    return "  ".join([result.task, f"{first.name} {share}", *faults, f"in {seconds:.0f} s"])
 
 
 def say_result(result: Result, seconds: float) -> None:

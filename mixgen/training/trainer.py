@@ -100,6 +100,10 @@ class MixTrainer(ResumableTrainer):
             callbacks=callbacks,
             optimizer_cls_and_kwargs=_optimizer(args),
         )
+        if evaluator and args.eval_strategy != "no" and self.is_fsdp_enabled:
+            raise RecipeError(
+                "eval_steps does not work with FSDP: the trained model is tried at the end"
+            )
         # Theirs print raw dictionaries; mixgen's own is among `callbacks`.
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
