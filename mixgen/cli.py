@@ -95,6 +95,7 @@ def evaluate(
         result_json,
         result_table,
         save_evaluation,
+        summary_line,
     )
 
     model, tokenizer = load_checkpoint(checkpoint, trust_remote_code=trust_remote_code)
@@ -105,6 +106,8 @@ def evaluate(
         tokenizer,
         split=split,
         num_examples=num_examples,
+        on_task=lambda *done: print(summary_line(*done), file=sys.stderr, flush=True),
+        show_progress=True,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         max_calls=max_calls,

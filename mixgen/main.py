@@ -209,6 +209,7 @@ def _report(recipe: Recipe) -> None:
             split="test",
             num_examples=config.test_examples,
             on_task=say_result if chief else None,
+            show_progress=chief,
         )
         results = evaluator.results(model.to(config.device))  # type: ignore[arg-type]
     if chief:

@@ -44,7 +44,7 @@ class Evaluator:
         split: The split that problems are of.
         num_examples: Problems of each task; a task may count otherwise (see `Task.evaluate`).
         on_task: Called with each result and the seconds that it took.
-        **settings: More of `Generator`: `batch_size`, `max_new_tokens`, `max_calls`, `temperature`.
+        **settings: More of `Generator`: `batch_size`, `max_new_tokens`, `temperature` and so on.
 
     Raises:
         RecipeError: The tokenizer lacks a token of mixgen's conversations.

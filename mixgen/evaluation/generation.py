@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from tqdm import tqdm
 from transformers import (
     GenerationConfig,
     LogitsProcessor,
@@ -57,6 +58,7 @@ class Generator:
         max_calls: Most calls in a turn.
         temperature: 0 takes the likeliest token; else tokens are drawn.
         seed: Of what is drawn.
+        show_progress: Whether to show a bar of turns, where there is a terminal.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Generator:
         max_calls: int = 8,
         temperature: float = 0.0,
         seed: int = 42,
+        show_progress: bool = False,
     ) -> None:
         self.model = model
         self.renderer = renderer
@@ -77,6 +80,7 @@ class Generator:
         self.max_calls = max_calls
         self.temperature = temperature
         self.seed = seed
+        self.show_progress = show_progress
         self.context: int = getattr(model.config, "max_position_embeddings", None) or NO_CONTEXT
         self._num_batches = 0
 
@@ -97,10 +101,14 @@ class Generator:
         self.model.eval()
         # Rows of like length share a batch, which wastes least on padding.
         waiting = sorted((row for row in rows if not row.done), key=lambda row: len(row.ids))
-        while waiting:
-            batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
-            self._generate(batch)
-            waiting = [row for row in batch if not row.done] + waiting
+        # disable=None: no bar where the output is no terminal
+        disable = None if self.show_progress else True
+        with tqdm(total=len(rows), unit="turn", leave=False, disable=disable) as bar:
+            while waiting:
+                batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
+                self._generate(batch)
+                waiting = [row for row in batch if not row.done] + waiting
+                bar.update(len(rows) - len(waiting) - bar.n)
         self.model.train(was_training)
         return [Turn(row.messages, row.fault, row.forged) for row in rows]
 
