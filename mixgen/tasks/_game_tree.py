@@ -106,8 +106,9 @@ def draw_position(mark: str, draw: Callable[[], float]) -> list[int]:
         The cells of the moves, 1 to 7 of them.
     """
     tree = game_tree()
+    # Drawn once: most long sequences are given up, and would else be rare.
+    num_moves = (1, 3, 5, 7)[int(draw() * 4)] if mark == "X" else (2, 4, 6)[int(draw() * 3)]
     while True:
-        num_moves = (1, 3, 5, 7)[int(draw() * 4)] if mark == "X" else (2, 4, 6)[int(draw() * 3)]
         board = EMPTY_BOARD
         cells: list[int] = []
         while len(cells) < num_moves and (position := tree.get(board)):
