@@ -179,8 +179,7 @@ def told(opening, mark, moves, set_up=0, *, last_words=None):
         put_down((sign, cell))
         words = [f"I play {CELL_NAMES[cell]}."] if sign == mark else []
         if number == len(moves) - 1:
-            outcome = ending(path_of(moves)[-1])
-            words.append(last_words or verdict_of(mark, outcome))
+            words.append(last_words or verdict_of(mark, ending(path_of(moves)[-1])))
         if words:
             messages.append(assistant(" ".join(words)))
     return messages
@@ -196,22 +195,16 @@ def set_up_named(opening):
     return [CELL_NAMES.index(name) for name in named[1].split(", ")] if named else []
 
 
-def stones_of(code):
-    """The signs and cells of a call, which has to print the board at its end and only there."""
-    *lines, last = code.split("\n")
-    assert last == "print(board)"
-    found = [re.fullmatch(r"board\[([012])\]\[([012])\]='([XO])'", line).groups() for line in lines]
-    return [(sign, 3 * int(row) + int(column)) for row, column, sign in found]
-
-
 def calls_read(turns):
-    """The stones of each call of a conversation."""
-    return [
-        stones_of(code)
-        for _, _, _, calls in turns
-        for kind, name, (_, code) in calls
-        if (kind, name) == ("function", "python")
-    ]
+    """The signs and cells that each call of a conversation puts down before it prints."""
+    found = []
+    for _, _, _, calls in turns:
+        for _, _, (_, code) in calls:
+            *lines, last = code.split("\n")
+            assert last == "print(board)"
+            stones = [re.fullmatch(r"board\[(\d)\]\[(\d)\]='([XO])'", line) for line in lines]
+            found.append([(stone[3], 3 * int(stone[1]) + int(stone[2])) for stone in stones])
+    return found
 
 
 def opening_of(example):
@@ -446,9 +439,7 @@ def test_every_game_is_played_to_its_end_and_tool_and_last_words_state_the_resul
     for turns, mark, moves, outcome, _, _, answer, difficulty, _ in games:
         final = path_of(moves)[-1]
         assert ending(final) == outcome
-        verdict = (
-            "Draw." if outcome == "Draw" else "I win." if outcome == f"{mark} wins" else "You win."
-        )
+        verdict = verdict_of(mark, outcome)
         assert turns[-2][1].split("\n")[-1] == outcome
         assert turns[-1][0] == "assistant"
         assert turns[-1][1] in (verdict, f"I play {CELL_NAMES[moves[-1]]}. {verdict}")
@@ -541,19 +532,18 @@ def outcome_shares(mark, policy, start=EMPTY):
     return shares(start)
 
 
+def random_users(mark):
+    starts = float(mark == "X")
+    return {"user_optimal_rate": 0.0, "set_up_rate": 0.0, "assistant_starts_rate": starts}
+
+
 @pytest.mark.parametrize(
     ("mark", "stated"), [("O", (0.7775, 0.2225, 0.0)), ("X", (0.968, 0.032, 0.0))]
 )
 def test_random_users_lose_and_draw_as_often_as_the_whole_tree_says(mark, stated):
     exact = outcome_shares(mark, soonest)
     assert exact == pytest.approx(stated, abs=5e-4)
-    settings = {
-        "user_optimal_rate": 0.0,
-        "assistant_starts_rate": float(mark == "X"),
-        "set_up_rate": 0.0,
-        "random_ties": True,
-    }
-    drawn = play(30_000, "random users", **settings)
+    drawn = play(30_000, "random users", random_ties=True, **random_users(mark))
     for outcome, share in ((f"{mark} wins", exact[0]), ("Draw", exact[1])):
         count = sum(times for (_, _, _, found, *_), times in drawn.items() if found == outcome)
         assert within_999(count, 30_000, share), (outcome, count)
@@ -561,12 +551,7 @@ def test_random_users_lose_and_draw_as_often_as_the_whole_tree_says(mark, stated
 
 @pytest.mark.parametrize("mark", ["X", "O"])
 def test_random_users_fare_as_the_whole_tree_says_against_the_assistant_without_coin_tosses(mark):
-    settings = {
-        "user_optimal_rate": 0.0,
-        "assistant_starts_rate": float(mark == "X"),
-        "set_up_rate": 0.0,
-    }
-    drawn = play(30_000, "one policy", **settings)
+    drawn = play(30_000, "one policy", **random_users(mark))
     policy = {}
     for _, _, moves, *_ in drawn:
         policy.update(assistant_turns(mark, moves))
@@ -654,49 +639,23 @@ def test_the_stones_that_the_user_names_are_put_down_in_order_by_the_first_call_
     assert len(wordings) == 3
 
 
-def test_a_set_up_position_is_neither_finished_nor_lost_for_the_assistant(set_ups):
-    worths = Counter()
-    for game in set_ups:
-        board = path_of(game.moves)[game.set_up]
-        assert not ending(board)
-        worths[value(board)] += 1
-    assert set(worths) == {-1, 0}  # to the user, whose move it is
-    assert min(worths.values()) > 500
-
-
-def test_set_ups_cover_all_numbers_of_stones_and_nearly_all_positions_that_can_be_held():
-    drawn = play(20_000, "cover", set_up_rate=1.0, assistant_starts_rate=0.5)
+def test_set_ups_are_unfinished_not_lost_and_cover_nearly_all_such_positions():
+    drawn = play(20_000, "cover", set_up_rate=1.0)
     counts = Counter()
     positions = set()
     for game, times in drawn.items():
         counts[game.set_up] += times
         positions.add((game.mark, path_of(game.moves)[game.set_up]))
-        assert (game.mark == "X") == game.set_up % 2
     assert sorted(counts) == [1, 2, 3, 4, 5, 6, 7]
     assert min(counts.values()) > 20_000 / 7 / 4, counts
     tenable = {
-        ("XO"[mover(board) == "X"], board)
+        ("XO"[mover(board) == "X"], board)  # the user has the move
         for board in all_positions() - {EMPTY}
-        if moves_of(board) and value(board) <= 0
+        if not ending(board) and value(board) <= 0
     }
-    assert len(tenable) == 1091 + 592
+    assert Counter(mark for mark, _ in tenable) == {"X": 1091, "O": 592}
     assert positions <= tenable
     assert len(positions) > 0.9 * len(tenable)
-
-
-def test_no_training_game_passes_a_held_out_position_within_its_set_up_or_after(set_ups):
-    inside = after_it = 0
-    for game in set_ups:
-        if game.split == "train":
-            turns = assistant_turns(game.mark, game.moves)
-            assert all(held_out(board) == "train" for board, _ in turns)
-            continue
-        own = assistant_turns(game.mark, game.moves, game.set_up)
-        if all(held_out(board) == "train" for board, _ in own):
-            inside += 1  # only a stone that the user named makes it one to hold out
-        else:
-            after_it += 1
-    assert inside > 100 and after_it > 100
 
 
 # Splits.
@@ -704,12 +663,16 @@ def test_no_training_game_passes_a_held_out_position_within_its_set_up_or_after(
 
 def test_a_game_is_for_training_exactly_when_no_assistant_position_on_its_path_is_held_out(games):
     seen = Counter()
-    for _, mark, moves, _, split, *_ in games:
-        asked = {held_out(board) for board, _ in assistant_turns(mark, moves)} - {"train"}
+    for _, mark, moves, _, split, *_, set_up in games:
+        asked, asked_later = (
+            {held_out(board) for board, _ in assistant_turns(mark, moves, start)} - {"train"}
+            for start in (0, set_up)
+        )
         expected = "test" if "test" in asked else "validation" if asked else "train"
         assert split == expected, moves
         seen[split] += 1
-    assert min(seen[split] for split in ("train", "validation", "test")) > 50
+        seen["within the set-up alone"] += bool(asked) and not asked_later
+    assert len(seen) == 4 and min(seen.values()) > 50
 
 
 @pytest.mark.parametrize(("random_ties", "set_up_rate"), [(False, 0.0), (True, 0.0), (False, 1.0)])
@@ -1040,11 +1003,12 @@ def test_a_user_who_moves_otherwise_before_the_assistant_does_is_another_game(ex
         mark, moves, set_up = facts_of(example)
         for number, board in enumerate(path_of(moves)[:-1]):
             others = [cell for cell in moves_of(board) if cell != moves[number]]
-            if mover(board) != mark and number >= max(set_up, 1) and others:
-                if played := played_on([*moves[:number], others[0]], mark):
-                    reply = told(opening_of(example), mark, played, set_up)
-                    assert task.score(example, reply).value < 1
-                    tried += 1
+            if mover(board) == mark or number < max(set_up, 1) or not others:
+                continue
+            if played := played_on([*moves[:number], others[0]], mark):
+                reply = told(opening_of(example), mark, played, set_up)
+                assert task.score(example, reply).value < 1
+                tried += 1
     assert tried > 100
 
 

@@ -1,0 +1,576 @@
+"""The whole tree of tic-tac-toe, tried with scripted players whose figures are known beforehand.
+
+A player here reads the conversation, chooses by a policy (a function from a board to a cell), runs
+the real tool and speaks the truth, unless a test spoils its turn. What it should be found to do is
+counted by a recursion over the game tree that shares no code with `mixgen`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from functools import cache
+from typing import NamedTuple
+
+import pytest
+from test_tictactoe import (
+    CELL_NAMES,
+    EMPTY,
+    after,
+    ending,
+    frozen_turns,
+    held_out,
+    mover,
+    moves_of,
+    optimal,
+    printed,
+    soonest,
+    told,
+    verdict_of,
+    wins_at_once,
+)
+
+from mixgen.seeding import rng
+from mixgen.tasks.messages import assistant, call, tool
+from mixgen.tasks.tictactoe import TicTacToe
+from mixgen.tasks.trial import Turn
+from mixgen.tools.board import BoardSession
+
+STONE = re.compile(r"board\[(\d)\]\[(\d)\]='([XO])'")
+LONGEST_NAME_FIRST = sorted(range(9), key=lambda cell: -len(CELL_NAMES[cell]))
+BROKEN = ("illegal", "wrong_boards", "unreadable")
+
+# Scripted players.
+
+
+class Plan(NamedTuple):
+    """A turn before it is carried out; stones are signs and cells, each put down by a call."""
+
+    board: tuple  # with the assistant to move, or finished by the user
+    mark: str
+    theirs: str  # the user's mark
+    users: list  # their stone, but for an assistant that starts
+    own: list  # one's stone, but for a finished game
+    words: str
+
+
+def codes_of(messages):
+    calls = itertools.chain.from_iterable(message["tool_calls"] for message in messages)
+    return [made["function"]["arguments"]["code"] for made in calls]
+
+
+def read(conversation):
+    """The assistant's mark, the board before the user's last stone, and that stone's cell."""
+    opening, last = conversation[0]["content"], conversation[-1]["content"]
+    board = list(EMPTY)
+    for row, column, sign in STONE.findall("".join(codes_of(conversation))):
+        board[3 * int(row) + int(column)] = sign
+    named = [cell for cell in LONGEST_NAME_FIRST if CELL_NAMES[cell] in last]
+    mark = "O" if any(name in opening for name in CELL_NAMES) else "X"
+    return mark, tuple(board), named[0] if named else None
+
+
+def plan(conversation, policy):
+    mark, board, cell = read(conversation)
+    theirs = "XO"[mark == "X"]
+    users, own, words = [], [], []
+    if cell is not None:
+        users = [(theirs, cell)]
+        board = after(board, cell)
+    end = board
+    if not ending(board):
+        own = [(mark, policy(board))]
+        end = after(board, policy(board))
+        words = [f"I play {CELL_NAMES[policy(board)]}."]
+    if ending(end):
+        words.append(verdict_of(mark, ending(end)))
+    return Plan(board, mark, theirs, users, own, " ".join(words))
+
+
+def carry_out(conversation, planned):
+    session = BoardSession()
+    for code in codes_of(conversation):
+        session.call("python", {"code": code})
+    messages = []
+    for sign, cell in [*planned.users, *planned.own]:
+        code = f"board[{cell // 3}][{cell % 3}]='{sign}'\nprint(board)"
+        messages += [call(code), tool(session.call("python", {"code": code}))]
+    return Turn([*messages, assistant(planned.words)])
+
+
+def player(policy, spoil=lambda planned: planned, spoil_turn=lambda planned, turn: turn):
+    """An answer by a policy; `spoil` changes plans, `spoil_turn` what has been carried out."""
+
+    def turn(conversation):
+        assert conversation[-1]["role"] == "user"
+        planned = plan(conversation, policy)
+        return spoil_turn(planned, carry_out(conversation, spoil(planned)))
+
+    return lambda conversations: [turn(conversation) for conversation in conversations]
+
+
+def perfect(board):
+    return soonest(board)[0]
+
+
+def slow(board):
+    """Never lets go of a win or a draw, and never wins at once if it can win later."""
+    later = [cell for cell in optimal(board) if cell not in wins_at_once(board)]
+    return (later or optimal(board))[0]
+
+
+@cache
+def by_chance(board):
+    return rng(0, "test game walk", "".join(board)).choice(moves_of(board))
+
+
+POLICIES = {
+    "perfect": perfect,
+    "slow": slow,
+    "first legal": lambda board: moves_of(board)[0],
+    "last legal": lambda board: moves_of(board)[-1],
+    "by chance": by_chance,
+}
+
+# What is expected of them.
+
+
+class Known(NamedTuple):
+    """A line of play as it should be found."""
+
+    mark: str
+    end: str
+    decisions: tuple  # the boards with the player to move
+    is_false: bool = False  # whether something false was said
+
+
+def known_lines(policy, fault_of=lambda board: ""):
+    """Every line against a policy, and every decision once for each history of the game.
+
+    A fault on a board breaks the line off there, but for `"claim"`, after which it goes on.
+    """
+    lines, decisions = [], []
+
+    def go_on(mark, board, past, is_false):
+        theirs = "XO"[mark == "X"]
+        if outcome := ending(board):
+            end = {"Draw": "drawn", f"{mark} wins": "won", f"{theirs} wins": "losses"}[outcome]
+            lines.append(Known(mark, end, past, is_false))
+        elif mover(board) != mark:
+            for cell in moves_of(board):
+                go_on(mark, after(board, cell), past, is_false)
+        else:
+            fault = fault_of(board)
+            decisions.append(board)
+            past = (*past, board)
+            if fault in BROKEN:
+                lines.append(Known(mark, fault, past, is_false))
+            else:
+                go_on(mark, after(board, policy(board)), past, is_false or fault == "claim")
+
+    go_on("X", EMPTY, (), False)
+    go_on("O", EMPTY, (), False)
+    return lines, decisions
+
+
+def is_seen(line):
+    return all(held_out(board) == "train" for board in line.decisions)
+
+
+def check_lines(result, lines):
+    """Holds each count of lines to what is known, over all and by group."""
+    groups = {
+        "": lines,
+        "seen": [line for line in lines if is_seen(line)],
+        "as X": [line for line in lines if line.mark == "X"],
+        "as O": [line for line in lines if line.mark == "O"],
+    }
+    assert 0 < len(groups["seen"]) < len(lines)
+    for group, part in groups.items():
+        ends = Counter(line.end for line in part)
+        right = [line for line in part if line.end in ("won", "drawn") and not line.is_false]
+        known = {
+            "exact": len(right),
+            "wrong_claims": sum(line.is_false for line in part),
+            **{end: ends[end] for end in ("won", "drawn", "losses", *BROKEN)},
+        }
+        found = {name: result[f"{name}/{group}"] for name in known}
+        assert {name: metric.count for name, metric in found.items()} == known, group
+        assert {metric.total for metric in found.values()} == {len(part)}, group
+    assert len(result.trials) == len(lines)
+    assert sum(trial.score.value for trial in result.trials) == result["exact"].count
+
+
+def check_moves(result, decisions, policy, split, illegal=lambda board: False):
+    """Holds each count of single moves to what is known; a policy's move counts as made."""
+    for prefix, wanted in (("", "train"), ("held_out_", split)):
+        part = [board for board in decisions if held_out(board) == wanted]
+        winning = [board for board in part if wins_at_once(board)]
+        blocking = [board for board in part if threats(board) and board not in winning]
+        made = {board: None if illegal(board) else policy(board) for board in part}
+        for name, chosen, right in (
+            ("legal", part, moves_of),
+            ("optimal", part, optimal),
+            ("wins_taken", winning, wins_at_once),
+            ("blocks_made", blocking, threats),
+        ):
+            metric = result[prefix + name]
+            assert metric.total == len(chosen) > 0
+            assert metric.count == sum(made[board] in right(board) for board in chosen), name
+
+
+@cache
+def threats(board):
+    """The cells in which the opponent would win, had they the move."""
+    theirs = "XO"[mover(board) == "X"]
+    return tuple(
+        cell
+        for cell in moves_of(board)
+        if ending((*board[:cell], theirs, *board[cell + 1 :])) == f"{theirs} wins"
+    )
+
+
+def tried(answer, split="test", num_examples=10):
+    return TicTacToe().evaluate(answer, split=split, num_examples=num_examples)
+
+
+# Players without a fault.
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_perfect_player_is_found_perfect_on_every_line(split):
+    lines, decisions = known_lines(perfect)
+    result = tried(player(perfect), split)
+    check_lines(result, lines)
+    check_moves(result, decisions, perfect, split)
+    assert result["exact"].rate == 1.0
+    for name in ("legal", "optimal", "wins_taken", "blocks_made"):
+        assert result[name].rate == result[f"held_out_{name}"].rate == 1.0
+    for name in ("losses", "wrong_claims", *BROKEN):
+        assert result[name].value == 0 and result[name].is_fault
+    assert not any(metric.is_sample for metric in result.metrics)
+    assert (result.task, result.split) == ("tictactoe", split)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_any_policy_is_counted_as_a_recursion_over_its_tree_counts_it(name):
+    policy = POLICIES[name]
+    lines, decisions = known_lines(policy)
+    result = tried(player(policy))
+    check_lines(result, lines)
+    check_moves(result, decisions, policy, "test")
+    assert result["exact"].count == result["won"].count + result["drawn"].count
+    never_worse = name in ("perfect", "slow")  # a win put off is optimal, but not taken
+    assert bool(result["losses"].count) != never_worse
+    assert (result["optimal"].rate == 1) == (result["held_out_optimal"].rate == 1) == never_worse
+    assert (result["wins_taken"].rate == 1) == (name == "perfect")
+
+
+def test_a_move_that_many_lines_go_on_from_is_counted_once():
+    lines, decisions = known_lines(perfect)
+    assert len(decisions) < sum(len(line.decisions) for line in lines) / 2
+    seen = sum(held_out(board) == "train" for board in decisions)
+    assert tried(player(perfect))["legal"].total == seen
+
+
+def test_no_conversation_is_asked_twice_and_all_are_asked_in_a_few_batches():
+    asked = []
+
+    def answer(conversations):
+        asked.append([str(conversation) for conversation in conversations])
+        return player(perfect)(conversations)
+
+    tried(answer)
+    flat = list(itertools.chain.from_iterable(asked))
+    assert len(set(flat)) == len(flat) > 1000
+    assert len(asked) == 5 + 5  # turns in a game, on either side
+
+
+def test_a_right_line_is_told_as_the_data_tells_it_and_scores_1_there():
+    task = TicTacToe()
+    result = tried(player(by_chance))
+    right = [trial for trial in result.trials if trial.score.value == 1]
+    assert len(right) > 100
+    for trial in right:
+        mark, board, _ = read(trial.messages)
+        stones = STONE.findall("".join(codes_of(trial.messages)))
+        moves = [3 * int(row) + int(column) for row, column, _ in stones]
+        assert ending(board)
+        gold = told(trial.prompt, mark, moves)
+        assert frozen_turns(trial.messages) == frozen_turns(gold)
+        facts = {"assistant": mark, "moves": moves, "set_up": 0}
+        assert task.score({"messages": gold, "metadata": facts}, trial.messages).value == 1
+
+
+def test_from_1000_examples_on_all_wordings_are_tried_and_one_below():
+    lines, decisions = known_lines(perfect)
+    one, all_three = (tried(player(perfect), num_examples=n) for n in (999, 1000))
+    assert len({trial.prompt for trial in one.trials}) == 1 + 9
+    task = TicTacToe(TicTacToe.Config(set_up_rate=0.0))
+    generator = rng(0, "test game walk", "openings")
+    openings = {task.sample(generator)["messages"][0]["content"] for _ in range(3000)}
+    assert {trial.prompt for trial in all_three.trials} == openings
+    assert len(openings) == 3 * (1 + 9)
+    check_lines(one, lines)
+    check_lines(all_three, lines * 3)
+    check_moves(all_three, decisions * 3, perfect, "test")
+
+
+def test_a_player_that_understands_one_wording_only_fails_in_the_others():
+    def answer(asked):
+        heard = [conversation[0]["content"].startswith("Let's play") for conversation in asked]
+        turns = player(perfect)(asked)
+        return [turn if ok else Turn([]) for ok, turn in zip(heard, turns, strict=True)]
+
+    lines, _ = known_lines(perfect)
+    result = tried(answer, num_examples=1000)
+    assert result["exact"].count == len(lines)
+    assert result["unreadable"].count == 2 * (1 + 9)
+    assert result["exact"].total == len(lines) + 2 * (1 + 9)
+
+
+# Fakes.
+
+
+def a_turn(words, code, output):
+    return Turn([call(code), tool(output), assistant(words)])
+
+
+def really_run(words, code):
+    return a_turn(words, code, BoardSession().call("python", {"code": code}))
+
+
+def another_game(asked):
+    """Turn by turn the text of an X game where the model is O, and the other way round."""
+    turns = []
+    for conversation in asked:
+        mark, _, _ = read(conversation)
+        text = told("", "XO"[mark == "X"], [4, 0, 2, 6, 3, 5, 1, 7, 8])
+        starts = [number for number, message in enumerate(text) if message["role"] == "user"]
+        turn = sum(message["role"] == "user" for message in conversation) - 1
+        turns.append(Turn(text[starts[turn] + 1 : [*starts, None][turn + 1]]))
+    return turns
+
+
+TAGS = "<|python_start|>board[0][0]='X'<|python_end|><|output_start|>X wins<|output_end|>"
+Z = "board[0][0]='Z'\nprint(board)"
+ONE_MOVE = "board[1][1]='X'\nprint(board)"
+CONSTANTS = {
+    "a Z and a false O wins": a_turn("I play top left. O wins", Z, "Z..\n...\n...\nO wins"),
+    "a Z that is claimed as a win": a_turn("I win.", Z, "Z..\n...\n...\nO wins"),
+    "a Z, and what the tool says of it": really_run("I win.", Z),
+    "one legal move for ever": really_run("I play center.", ONE_MOVE),
+    "tag soup": Turn([assistant(TAGS * 10)]),
+    "tag soup in a call": a_turn(TAGS, TAGS, "X wins"),
+    "nothing": Turn([]),
+    "empty words": Turn([assistant("")]),
+    "a verdict alone": Turn([assistant("I win.")]),
+    "a call without an end": Turn([call(ONE_MOVE), tool("...\n.X.\n...")]),
+    "a call of what is no text": a_turn("I win.", 7, "error: no"),
+}
+FAKES = {
+    **{name: lambda asked, turn=turn: [turn] * len(asked) for name, turn in CONSTANTS.items()},
+    "another game's text": another_game,
+    "a fault after a perfect turn": lambda asked: [
+        turn._replace(fault="too many tokens in one turn") for turn in player(perfect)(asked)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", FAKES)
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_fake_gets_exactly_nothing(name, split):
+    result = tried(FAKES[name], split, num_examples=1000)
+    assert result["exact"].total >= 3 * (1 + 9)
+    for end in ("exact", "won", "drawn", "losses"):
+        assert result[end].count == 0
+    assert sum(result[fault].count for fault in BROKEN) == result["exact"].total
+    assert all(trial.score.value == 0 and trial.score.reason for trial in result.trials)
+
+
+# Single faults of a player that is perfect but for them.
+
+
+def is_chosen(board):
+    """Some of the positions for training that a perfect player comes to."""
+    return board.count(".") in (5, 6) and board[8] == "." and held_out(board) == "train"
+
+
+def taken(planned):
+    return next(cell for cell in range(9) if planned.board[cell] != ".")
+
+
+def free(planned):
+    """A free cell that nobody's stone was to go to."""
+    return next(cell for cell in moves_of(planned.board) if cell != planned.own[0][1])
+
+
+def forged(turn, index, content=None):
+    """The turn with another board in one of its tools' outputs."""
+    messages = [dict(message) for message in turn.messages]
+    outputs = [message for message in messages if message["role"] == "tool"]
+    outputs[index]["content"] = content or outputs[index]["content"].replace(".", "X", 1)
+    return turn._replace(messages=messages)
+
+
+def with_a_z(turn):
+    """The turn with one statement more in its last call, of which the output says nothing."""
+    *before, _, output, words = turn.messages
+    return Turn([*before, call(f"board[0][0]='Z'\n{codes_of(turn.messages)[-1]}"), output, words])
+
+
+PUT_DOWN = {  # what is put down instead on the chosen boards, and the fault that this is
+    "a stone on a stone": ("illegal", lambda p: [*p.users, (p.mark, taken(p))]),
+    "the user's elsewhere": ("wrong_boards", lambda p: [(p.theirs, free(p)), *p.own]),
+    "the user's as one's own": ("wrong_boards", lambda p: [(p.mark, p.users[0][1]), *p.own]),
+    "the user's left out": ("wrong_boards", lambda p: p.own),
+    "none of one's own": ("wrong_boards", lambda p: p.users),
+    "two of one's own": ("wrong_boards", lambda p: [*p.users, *p.own, (p.mark, free(p))]),
+    "two of the user's": ("wrong_boards", lambda p: [*p.users, *p.own, (p.theirs, free(p))]),
+}
+CARRIED_OUT = {  # what comes of the turn instead
+    "another board as output": ("wrong_boards", lambda turn: forged(turn, -1)),
+    "a Z beside one's own": ("wrong_boards", with_a_z),
+    "a fault": ("unreadable", lambda turn: turn._replace(fault="too many tokens in one turn")),
+    "no last words": ("unreadable", lambda turn: Turn(turn.messages[:-1])),
+}
+
+
+def spoiled_player(name, is_spoiled, *, is_hidden=False):
+    """The fault that a player commits on some boards, and the player, perfect on the others.
+
+    A fault is hidden if the tool's last output is made to show what would be right.
+    """
+    fault, change = (PUT_DOWN | CARRIED_OUT)[name]
+
+    def spoil(planned):
+        if name in PUT_DOWN and is_spoiled(planned.board):
+            return planned._replace(users=change(planned), own=[])
+        return planned
+
+    def spoil_turn(planned, turn):
+        if not is_spoiled(planned.board):
+            return turn
+        if is_hidden:
+            turn = forged(turn, -1, printed(after(planned.board, planned.own[0][1])))
+        return change(turn) if name in CARRIED_OUT else turn
+
+    return fault, player(perfect, spoil, spoil_turn)
+
+
+@pytest.mark.parametrize("name", [*PUT_DOWN, *CARRIED_OUT])
+def test_a_single_fault_breaks_off_the_lines_it_is_on_and_is_told_from_the_others(name):
+    fault, answer = spoiled_player(name, is_chosen)
+    lines, _ = known_lines(perfect, lambda board: fault if is_chosen(board) else "")
+    assert 10 < sum(line.end == fault for line in lines) < len(lines) / 2
+    check_lines(tried(answer), lines)
+    if name in PUT_DOWN:
+        check_lines(tried(spoiled_player(name, is_chosen, is_hidden=True)[1]), lines)
+
+
+def test_an_illegal_move_is_neither_a_legal_nor_an_optimal_move():
+    _, answer = spoiled_player("a stone on a stone", is_chosen)
+    _, decisions = known_lines(perfect, lambda board: "illegal" if is_chosen(board) else "")
+    result = tried(answer)
+    check_moves(result, decisions, perfect, "test", illegal=is_chosen)
+    for name in ("legal", "optimal"):
+        assert result[name].count == result[name].total - sum(map(is_chosen, decisions))
+
+
+def test_a_false_claim_about_the_move_is_counted_and_the_game_goes_on():
+    def lie(planned):
+        words = "I play top." if planned.words == "I play center." else "I play center."
+        return planned._replace(words=words) if is_chosen(planned.board) else planned
+
+    lines, decisions = known_lines(perfect, lambda board: "claim" if is_chosen(board) else "")
+    assert 0 < sum(line.is_false for line in lines) < len(lines)
+    result = tried(player(perfect, lie))
+    check_lines(result, lines)
+    check_moves(result, decisions, perfect, "test")
+    assert result["wrong_claims"].count == result["exact"].total - result["exact"].count
+
+
+@pytest.mark.parametrize(
+    ("end", "true", "false"),
+    [("won", "I win.", "Draw."), ("won", "I win.", "You win."), ("drawn", "Draw.", "I win.")],
+)
+def test_a_false_verdict_is_a_wrong_claim_and_changes_no_ending(end, true, false):
+    def lie(planned):
+        return planned._replace(words=planned.words.replace(true, false))
+
+    lines = [line._replace(is_false=line.end == end) for line in known_lines(perfect)[0]]
+    check_lines(tried(player(perfect, lie)), lines)
+
+
+def test_a_lost_game_that_is_called_won_is_lost_and_a_wrong_claim():
+    policy = POLICIES["first legal"]
+
+    def lie(planned):
+        return planned._replace(words=planned.words.replace("You win.", "I win."))
+
+    lines = [line._replace(is_false=line.end == "losses") for line in known_lines(policy)[0]]
+    assert any(line.is_false for line in lines)
+    check_lines(tried(player(policy, lie)), lines)
+
+
+def test_a_move_after_the_end_is_illegal():
+    def play_on(planned):
+        more = [(planned.mark, taken(planned))] if ending(planned.board) else planned.own
+        return planned._replace(own=more)
+
+    policy = POLICIES["first legal"]
+    lines, decisions = known_lines(policy)
+    ended_by_user = sum(line.end == "losses" or line[:2] == ("O", "drawn") for line in lines)
+    result = tried(player(policy, play_on))
+    assert result["illegal"].count == ended_by_user > 100
+    assert result["won"].count == sum(line.end == "won" for line in lines)
+    check_moves(result, decisions, policy, "test")
+
+
+# A line is seen if no held-out position is passed with the model to move.
+
+
+def is_held_out(board):
+    return held_out(board) != "train" and not ending(board)
+
+
+def test_a_fault_on_held_out_positions_alone_leaves_the_seen_lines_exact():
+    _, answer = spoiled_player("a stone on a stone", is_held_out)
+    lines, _ = known_lines(perfect, lambda board: "illegal" if is_held_out(board) else "")
+    result = tried(answer)
+    check_lines(result, lines)
+    assert result["exact/seen"].rate == 1.0
+    assert result["illegal"].count > 10
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="a turn without a move is left out of the line's decisions"
+)
+@pytest.mark.parametrize("name", ["the user's elsewhere", "a fault"])
+def test_a_line_broken_off_on_a_held_out_position_is_not_seen(name):
+    fault, answer = spoiled_player(name, is_held_out)
+    lines, _ = known_lines(perfect, lambda board: fault if is_held_out(board) else "")
+    check_lines(tried(answer), lines)
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="only the output of a turn's last call is looked at"
+)
+def test_a_forged_output_of_the_first_of_two_calls_is_a_wrong_board():
+    answer = player(perfect, spoil_turn=lambda p, t: forged(t, 0) if is_chosen(p.board) else t)
+    lines, _ = known_lines(perfect, lambda board: "wrong_boards" if is_chosen(board) else "")
+    check_lines(tried(answer), lines)
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="words beside a call are not read")
+def test_a_false_claim_beside_a_call_is_a_wrong_claim():
+    def claim(planned, turn):
+        if not is_chosen(planned.board):
+            return turn
+        return turn._replace(
+            messages=[{**turn.messages[0], "content": "I win."}, *turn.messages[1:]]
+        )
+
+    lines, _ = known_lines(perfect, lambda board: "claim" if is_chosen(board) else "")
+    check_lines(tried(player(perfect, spoil_turn=claim)), lines)
