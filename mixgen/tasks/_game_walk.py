@@ -2,10 +2,10 @@
 
 Every reply of the user is tried against each of the model's turns, so the counts have no sampling
 noise. A *line* is one game from its first word to its end: won, drawn, lost, or broken off by a
-turn that plays an illegal move, sets up another board than the game's, or cannot be read. A claim
+turn that plays an illegal move, shows another board than the game's, or cannot be read. A claim
 ("I play center.", "Draw.") that does not fit the board is wrong, and the game goes on.
 
-A line is *seen* if every position in which the model has a move is one for training.
+A line is *seen* if every position in which the model has the move is one for training.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mixgen.tasks._game_tree import game_tree
-from mixgen.tasks._game_words import CELLS, PRINT, Game, claims, named_cell, opening_words
+from mixgen.tasks._game_words import CELLS, PRINT, Game, named_cell, opening_words, turn_messages
 from mixgen.tasks.messages import Message, Score, user
 from mixgen.tasks.trial import Answer, Metric, Trial, Turn
-from mixgen.tools.board import EMPTY_BOARD, LINES, place, render, result, to_move, winner
+from mixgen.tools.board import EMPTY_BOARD, LINES, place, result, to_move, winner
 
 _PLACED: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'", re.ASCII)
 FAULTS: Final = ("illegal", "wrong_boards", "unreadable")  # what breaks a line off
@@ -29,7 +29,7 @@ class Move(NamedTuple):
     """A decision of the model."""
 
     board: str  # before it, with the model to move
-    cell: int | None  # None: no legal move
+    cell: int | None  # None: no legal move came
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,53 +96,63 @@ def walk(answer: Answer, mark: str, wording: int) -> list[Line]:
 
 def _play(line: Line, turn: Turn) -> Line:
     """A line after the model's turn."""
+    mark, board = line.mark, line.board
+    theirs = "O" if mark == "X" else "X"
     messages = [*line.messages, *turn.messages]
+    is_over = bool(result(board))
 
-    def broken(fault: str, reason: str, *moves: Move) -> Line:
-        moves = (*line.moves, *moves)
+    def broken(fault: str, reason: str) -> Line:
+        moves = line.moves if is_over else (*line.moves, Move(board, None))
         return replace(line, messages=messages, moves=moves, ending=fault, reason=reason)
 
     if turn.fault or not turn.messages or turn.messages[-1]["role"] != "assistant":
         return broken("unreadable", turn.fault or "no last words")
-    *calls, last = turn.messages
-    stones = _stones(calls)
+    stones = _stones(turn.messages)
     if stones is None:
         return broken("wrong_boards", "a call does more than put down stones and print the board")
-    board, mark = line.board, line.mark
-    theirs = "O" if mark == "X" else "X"
-    if theirs in board:  # the user has just moved
-        users = line.messages[-1]["content"]
-        if not stones or stones.pop(0) != (named_cell(users), theirs):
-            return broken("wrong_boards", f"the user's move, {users!r}, is not what is put down")
-    cell: int | None = None
+    said = named_cell(line.messages[-1]["content"]) if theirs in board else None
+    if said is not None and (not stones or stones.pop(0) != (said, theirs)):
+        return broken("wrong_boards", f"{theirs} at {CELLS[said]} is not what is put down first")
+    if is_over and stones:
+        return broken("illegal", "a move after the end of the game")
+    if not is_over and (len(stones) != 1 or stones[0][1] != mark):
+        return broken("wrong_boards", f"not one {mark} is put down")
+    own = stones[0][0] if stones else None
+    if own is not None and board[own] != ".":
+        return broken("illegal", f"{CELLS[own]} is taken")
+    before = board if said is None else place(board, said, ".")
+    right = turn_messages(mark, said, own, before)
+    if [_done(one) for one in turn.messages] != [_done(one) for one in right]:
+        return broken("wrong_boards", "a call or its output is not what the game's is")
+    wrong_claims = tuple(
+        f"says {given['content']!r} where {expected['content']!r} is true"
+        for given, expected in zip(turn.messages, right, strict=True)
+        if given["content"] != expected["content"]
+    )
     moves = line.moves
-    if result(board):
-        if stones:
-            return broken("illegal", "a move after the end of the game")
-    else:
-        if len(stones) != 1 or stones[0][1] != mark:
-            return broken("wrong_boards", f"not one {mark} is put down")
-        cell = stones[0][0]
-        if board[cell] != ".":
-            return broken("illegal", f"{CELLS[cell]} is taken", Move(board, None))
-        moves = (*moves, Move(board, cell))
-        board = place(board, cell, mark)
-    if not calls or calls[-1]["content"] != render(board):
-        return broken("wrong_boards", "the tool does not show the game's board")
-    wrong_claims = line.wrong_claims
-    right = claims(mark, cell, board)
-    if last["content"] != right:
-        wrong_claims = (*wrong_claims, f"says {last['content']!r} where {right!r} is true")
-    ending = {"": "drawn", mark: "won", theirs: "lost"}[winner(board)] if result(board) else ""
+    if own is not None:
+        moves = (*moves, Move(board, own))
+        board = place(board, own, mark)
     return replace(
-        line, messages=messages, board=board, moves=moves, wrong_claims=wrong_claims, ending=ending
+        line,
+        messages=messages,
+        board=board,
+        moves=moves,
+        wrong_claims=(*line.wrong_claims, *wrong_claims),
+        ending={"": "drawn", mark: "won", theirs: "lost"}[winner(board)] if result(board) else "",
     )
 
 
-def _stones(calls: Sequence[Message]) -> list[tuple[int, str]] | None:
+def _done(message: Message) -> tuple[str, object]:
+    """What a message does, whatever it says: a call's code, a tool's output."""
+    codes = [made["function"]["arguments"] for made in message["tool_calls"]]
+    return message["role"], message["content"] if message["role"] == "tool" else codes
+
+
+def _stones(messages: Sequence[Message]) -> list[tuple[int, str]] | None:
     """The stones that a turn's calls put down, in order, each a cell and a mark."""
     found = []
-    for message in calls:
+    for message in messages:
         for made in message["tool_calls"]:
             code = made["function"]["arguments"].get("code")
             for line in code.split("\n") if isinstance(code, str) else [""]:

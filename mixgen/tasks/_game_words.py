@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mixgen.tasks.messages import Message, assistant, call, tool, user
-from mixgen.tools.board import render, result
+from mixgen.tools.board import EMPTY_BOARD, place, render, result
 
 CELLS: Final = (
     "top left",
@@ -92,13 +92,28 @@ def claims(mark: str, cell: int | None, board: str) -> str:
     return " ".join(words)
 
 
+def turn_messages(mark: str, said: int | None, own: int | None, board: str) -> list[Message]:
+    """The assistant's turn: it puts down what the user has said, looks, and makes its own move.
+
+    Args:
+        mark: The assistant's.
+        said: The cell that the user has named, if any.
+        own: The cell of its own move, if the game goes on.
+        board: The board before both.
+    """
+    messages: list[Message] = []
+    for cell, stone in ((said, "O" if mark == "X" else "X"), (own, mark)):
+        if cell is not None:
+            board = place(board, cell, stone)
+            messages += (call(PLACE[stone][cell] + PRINT), tool(render(board)))
+    return [*messages, assistant(claims(mark, own, board))]
+
+
 def tell(game: Game, wording: int) -> list[Message]:
     """The conversation of a finished game."""
     mark, cells, boards, _, set_up = game
-    mine, theirs = PLACE[mark], PLACE["O" if mark == "X" else "X"]
-    last = len(cells) - 1
     messages = [user(opening_words(game, wording))]
-    turn = set_up
+    move = set_up
     if set_up:
         lines = [PLACE["XO"[at % 2]][cell] for at, cell in enumerate(cells[:set_up])]
         messages += (
@@ -107,23 +122,15 @@ def tell(game: Game, wording: int) -> list[Message]:
             assistant(YOUR_MOVE),
         )
     elif mark == "X":
-        messages += (
-            call(mine[cells[0]] + PRINT),
-            tool(render(boards[0])),
-            assistant(I_PLAY[cells[0]]),
-        )
-        turn = 1
-    while turn <= last:
-        if turn:
-            messages.append(user(CELLS[cells[turn]]))
-        messages += (call(theirs[cells[turn]] + PRINT), tool(render(boards[turn])))
-        answer = None
-        if turn < last:
-            turn += 1
-            answer = cells[turn]
-            messages += (call(mine[answer] + PRINT), tool(render(boards[turn])))
-        messages.append(assistant(claims(mark, answer, boards[turn])))
-        turn += 1
+        messages += turn_messages(mark, None, cells[0], EMPTY_BOARD)
+        move = 1
+    while move < len(cells):
+        if move:
+            messages.append(user(CELLS[cells[move]]))
+        own = cells[move + 1] if move + 1 < len(cells) else None
+        before = boards[move - 1] if move else EMPTY_BOARD
+        messages += turn_messages(mark, cells[move], own, before)
+        move += 2
     return messages
 
 

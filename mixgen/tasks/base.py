@@ -142,6 +142,8 @@ class Task:
             num_examples: How many problems; fewer if there are no more. They are the same ones in
                 every run.
         """
+        if split not in SPLITS:
+            raise TaskError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
         examples = distinct_examples(self, split=split, num_examples=num_examples)
         trials = roll_out(self, answer, examples)
         metrics = self.metrics(examples, trials)

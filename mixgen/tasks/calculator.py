@@ -173,12 +173,12 @@ def _steps_done(example: Example, trial: Trial) -> int:
     """How far a trial is right: 1 a call that can be carried out, 2 its value, 3 the answer."""
     calls = [made for message in trial.messages for made in message["tool_calls"]]
     outputs = [message["content"] for message in trial.messages if message["role"] == "tool"]
-    if not outputs or outputs[0].startswith("error"):
+    if not calls or not outputs or outputs[0].startswith("error"):
         return 0
     function = calls[0]["function"]
     if not _is_value(evaluate(code_of(function["name"], function["arguments"])), example["answer"]):
         return 1
-    return 3 if trial.messages[-1]["content"] == ANSWER % outputs[-1] else 2
+    return 3 if trial.messages[-1]["content"] == ANSWER % outputs[0] else 2
 
 
 def _groups(example: Example) -> list[str]:
@@ -194,12 +194,11 @@ def _groups(example: Example) -> list[str]:
 
 
 def _is_value(value: Number, answer: str) -> bool:
-    """Whether a value is the right one: ten digits of a decimal are printed, whole numbers in
-    full.
-    """
+    """Whether a value is the right one: whole numbers exactly, ten digits of a decimal."""
     right = evaluate(answer)
-    whole = isinstance(value, int) and isinstance(right, int)
-    return abs(value - right) <= (0 if whole else 1e-9 * max(abs(value), abs(right)))
+    if isinstance(right, int):
+        return format_value(value) == answer
+    return abs(value - right) <= 1e-9 * max(abs(value), abs(right))
 
 
 def _first_fault(example: Example, reply: Sequence[Message]) -> str:

@@ -91,7 +91,9 @@ class Metric:
         middle = p + z * z / (2 * n)
         spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         scale = 1 + z * z / n
-        return max((middle - spread) / scale, 0.0), min((middle + spread) / scale, 1.0)
+        low = (middle - spread) / scale if self.count else 0.0
+        high = (middle + spread) / scale if self.count < n else 1.0
+        return low, high
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,8 +107,8 @@ class Result:
 
     def __getitem__(self, name: str) -> Metric:
         """The metric over all, or that of a group: `result["exact"]`, `result["exact/depth 2"]`."""
-        name, _, group = name.partition("/")
-        return next(one for one in self.metrics if (one.name, one.group) == (name, group))
+        found = {f"{one.name}/{one.group}": one for one in self.metrics}
+        return found[name if "/" in name else f"{name}/"]
 
 
 def roll_out(task: Task, answer: Answer, examples: Sequence[Example]) -> list[Trial]:
