@@ -351,9 +351,13 @@ def test_a_short_training_learns_both_tasks(tmp_path):
         "recipes/quickstart.yaml",
         "--max_steps=60",
         "--logging_steps=20",
+        "--eval_steps=30",
+        "--eval_examples=10",
+        "--test_examples=10",
         f"--output_dir={tmp_path / 'run'}",
     ]
     run(ONE, words)
+    assert (tmp_path / "run/report.html").is_file()
     first, *_, last = losses(tmp_path / "run")
     assert last["loss/calculator"] < 2.6 < first["loss/calculator"]
     assert last["loss/tictactoe"] < 0.6 < first["loss/tictactoe"]
