@@ -235,6 +235,7 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_goes_on_where_it_was_with_the_same_command(number, tmp_path):
     words = ["recipes/gradual_tictactoe.yaml", *SMALL, "--max_steps=200", "--logging_steps=5"]
+    words.append("--eval_steps=0")
     run(ONE, [*words, f"--output_dir={tmp_path / 'whole'}"])
     words.append(f"--output_dir={tmp_path / 'stopped'}")
     shown, errors, status = stop(ONE, words, number)
