@@ -44,6 +44,8 @@ def command(world: int, steps: int, output_dir: Path) -> list[str]:
         "max_steps": steps,
         "logging_steps": LOGGING_STEPS,
         "save_steps": SAVE_STEPS,
+        "eval_steps": 0,
+        "test_examples": 0,
         "output_dir": output_dir,
     }
     flags = [f"--{key}={value}" for key, value in settings.items()]

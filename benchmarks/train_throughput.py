@@ -2,7 +2,7 @@
 
     python benchmarks/train_throughput.py [--rounds=5] [--steps=10] [--device=cpu] [--json=PATH]
 
-All train the model of recipes/quickstart.yaml (4 layers x 128, 16 rows of 384 tokens a step) from
+All train the mix of recipes/quickstart.yaml on 4 layers x 128, 16 rows of 384 tokens a step, from
 the same weights, with the same AdamW, gradient clipping and precision: fp32 on a CPU, bf16 autocast
 on a GPU that has it. In each round they take turns, `--steps` optimizer steps each after `WARM_UP`
 that are not measured, so that the machine's drift cancels; medians are quoted, and ratios are taken
@@ -125,6 +125,8 @@ class Run(NamedTuple):
 def prepare(device: str, steps: int, output_dir: str) -> Run:
     """Reads the recipe, trains the tokenizer and makes the rows, as `mixgen.main.train` does."""
     flags = ["--report_to=none", "--save_strategy=no", f"--output_dir={output_dir}"]
+    flags += ["--depth=4", "--aspect_ratio=32", "--optim=adamw_torch_fused", "--weight_decay=0"]
+    flags += ["--per_device_train_batch_size=16", "--global_batch_size=16", "--eval_steps=0"]
     recipe = parse_recipe([str(RECIPE), *flags, *(["--use_cpu"] if device == "cpu" else [])])
     config, tasks = recipe.config, recipe.schedule.active
     config.max_steps = WARM_UP + steps
