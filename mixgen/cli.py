@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mixgen.errors import MixgenError, OutputError, RecipeError, nearest
+from mixgen.launch import INTERRUPTED, USER_ERROR
 
 if TYPE_CHECKING:
     from mixgen.tasks.base import Task
-
-USER_ERROR = 2  # exit status
-INTERRUPTED = 130
 
 app = typer.Typer(
     help="Language models trained on generated tasks: try them, and compare runs.",
@@ -168,9 +166,10 @@ def _tasks_of(checkpoint: str, recipe: Path | None, names: str) -> list[Task]:
     """The tasks to try a model on, with the settings that it was trained with."""
     from mixgen.load import configured_tasks
     from mixgen.tasks.registry import registered_tasks, task_class
+    from mixgen.training.checkpoint import RECIPE_FILE
 
-    if recipe is None and (Path(checkpoint) / "recipe.yaml").is_file():
-        recipe = Path(checkpoint) / "recipe.yaml"
+    if recipe is None and (Path(checkpoint) / RECIPE_FILE).is_file():
+        recipe = Path(checkpoint) / RECIPE_FILE
     found: dict[str, Any] = {}
     if recipe is not None:
         found = {task.name: task for task in configured_tasks(recipe)}

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from mixgen.errors import MixgenError
 
+USER_ERROR: Final = 2  # exit status
+INTERRUPTED: Final = 130
 LAUNCHERS: Final = {
     "accelerate",
     "accelerate.commands.launch",

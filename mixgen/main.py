@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixgen.errors import MixgenError, OutputError, RecipeError
-from mixgen.launch import end_with_launcher, for_all, leave_process_group
+from mixgen.launch import (
+    INTERRUPTED,
+    USER_ERROR,
+    end_with_launcher,
+    for_all,
+    leave_process_group,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,8 +29,6 @@ if TYPE_CHECKING:
     from mixgen.recipe import Recipe
     from mixgen.training.config import MixConfig
 
-USER_ERROR = 2  # exit status
-INTERRUPTED = 130
 MAX_SHOWN = 400  # characters of an example
 
 

@@ -226,7 +226,7 @@ def test_a_mixture_is_counted_to_the_single_fault(examples):
 def test_trials_keep_the_order_of_the_problems_and_tell_the_whole_conversation(examples):
     result = evaluated(gold, examples)
     assert [trial.messages for trial in result.trials] == [e["messages"] for e in examples]
-    assert [trial.prompt for trial in result.trials] == [
+    assert [trial.messages[0]["content"] for trial in result.trials] == [
         example["messages"][0]["content"] for example in examples
     ]
 
@@ -312,7 +312,7 @@ def test_another_process_finds_the_same_problems_and_metrics_in_the_same_order(e
         "from mixgen.tasks.trial import Turn\n"
         "silent = lambda conversations: [Turn([], 'silent')] * len(conversations)\n"
         f"result = Calculator().evaluate(silent, split='test', num_examples={NUM})\n"
-        "print(json.dumps([[trial.prompt for trial in result.trials],"
+        "print(json.dumps([[trial.messages[0]['content'] for trial in result.trials],"
         " [dataclasses.asdict(metric) for metric in result.metrics]]))"
     )
     outputs = {
@@ -506,7 +506,7 @@ def test_a_conversation_is_put_turn_by_turn_with_all_that_was_said():
         Score(value=0.0, reason="said ['b0', 'b2']"),
     ]
     assert trials[0].messages == examples[0]["messages"]
-    assert [trial.prompt for trial in trials] == ["a1", "b1"]
+    assert [trial.messages[0]["content"] for trial in trials] == ["a1", "b1"]
     assert examples == before
 
 

@@ -38,6 +38,7 @@ from mixgen.tasks.base import Task
 from mixgen.tasks.calculator import Calculator
 from mixgen.tasks.messages import Score, assistant, user
 from mixgen.tasks.trial import Metric, Result, Trial, Turn
+from mixgen.training.callbacks import StopCallback
 from mixgen.training.model import build_model
 from mixgen.training.trainer import MixTrainer
 
@@ -119,6 +120,19 @@ def test_each_evaluation_is_logged_with_its_step_and_tokens(mix, renderer, tmp_p
     tokens = [entry["num_input_tokens_seen"] for entry in entries]
     assert tokens == sorted(set(tokens)) and tokens[0] > 0
     assert all(entry["eval_calculator/exact"] == 0.5 for entry in entries)
+
+
+def test_who_asks_to_stop_does_not_wait_for_an_evaluation(mix, renderer, tmp_path, scripted):
+    scripted(Script())  # fails if it is asked
+    trainer = trainer_of(
+        mix, renderer, tmp_path, max_steps=4, eval_steps=1, per_device_train_batch_size=2
+    )
+    stop = StopCallback()
+    stop.asked_at = 0.0
+    trainer.add_callback(stop)
+    trainer.train()
+    assert stop.stopped and trainer.state.global_step == 1
+    assert (tmp_path / "checkpoint-1").is_dir()
 
 
 def test_the_best_checkpoint_is_kept_and_loaded_at_the_end(mix, renderer, tmp_path, scripted):
@@ -411,9 +425,7 @@ def test_the_report_tells_what_the_files_of_the_run_say(run):
 def test_what_a_model_writes_is_text_in_the_page_and_no_markup(run, tmp_path):
     folder = copied(run, tmp_path / "sly")
     sly = "<script>alert(1)</script><img src=x onerror=alert(1)>"
-    trial = Trial(
-        prompt=sly, messages=[user(sly), assistant(sly)], score=Score(value=0.0, reason=sly)
-    )
+    trial = Trial(messages=[user(sly), assistant(sly)], score=Score(value=0.0, reason=sly))
     metrics = [Metric(name="exact", count=0, total=1)]
     model, _ = load_checkpoint(folder)
     result = Result(task="calculator", split="test", metrics=metrics, trials=[trial])
@@ -433,14 +445,14 @@ def test_a_report_without_a_final_evaluation_says_so(run, tmp_path):
 def test_runs_are_compared_in_one_table_and_on_one_plot(run, tmp_path):
     other = copied(run, tmp_path / "other")
     recipe = (other / "recipe.yaml").read_text()
-    (other / "recipe.yaml").write_text(recipe.replace("depth: 1\n", "depth: 7\n", 1))
+    (other / "recipe.yaml").write_text(recipe.replace("\ndepth: 1\n", "\ndepth: 7\n"))
     page = tmp_path / "both.html"
     status, shown = mixgen("report", run, other, f"--output={page}")
     assert status == 0
     rows = {row[0]: row[1:] for row in comparison_rows([read_run(run), read_run(other)])}
     assert rows[""] == ["small", "other"]
     assert rows["calculator: exact"][0] == rows["calculator: exact"][1]
-    assert any(set(values) == {"1", "7"} for values in rows.values()) or "calculator" in rows
+    assert rows["depth"] == ["1", "7"]
     assert "seed" not in rows  # the same in both
     assert "calculator: exact" in shown
     found = Page(page.read_text())

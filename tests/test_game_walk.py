@@ -297,7 +297,7 @@ def test_a_right_line_is_told_as_the_data_tells_it_and_scores_1_there():
         stones = STONE.findall("".join(codes_of(trial.messages)))
         moves = [3 * int(row) + int(column) for row, column, _ in stones]
         assert ending(board)
-        gold = told(trial.prompt, mark, moves)
+        gold = told(trial.messages[0]["content"], mark, moves)
         assert frozen_turns(trial.messages) == frozen_turns(gold)
         facts = {"assistant": mark, "moves": moves, "set_up": 0}
         assert task.score({"messages": gold, "metadata": facts}, trial.messages).value == 1
@@ -306,11 +306,11 @@ def test_a_right_line_is_told_as_the_data_tells_it_and_scores_1_there():
 def test_from_1000_examples_on_all_wordings_are_tried_and_one_below():
     lines, decisions = known_lines(perfect)
     one, all_three = (tried(player(perfect), num_examples=n) for n in (999, 1000))
-    assert len({trial.prompt for trial in one.trials}) == 1 + 9
+    assert len({trial.messages[0]["content"] for trial in one.trials}) == 1 + 9
     task = TicTacToe(TicTacToe.Config(set_up_rate=0.0))
     generator = rng(0, "test game walk", "openings")
     openings = {task.sample(generator)["messages"][0]["content"] for _ in range(3000)}
-    assert {trial.prompt for trial in all_three.trials} == openings
+    assert {trial.messages[0]["content"] for trial in all_three.trials} == openings
     assert len(openings) == 3 * (1 + 9)
     check_lines(one, lines)
     check_lines(all_three, lines * 3)

@@ -32,7 +32,7 @@ from transformers import (
 from mixgen.encoding import tokenizer as tk
 from mixgen.encoding.renderer import Renderer
 from mixgen.seeding import stream
-from mixgen.tasks.messages import Message, assistant, tool
+from mixgen.tasks.messages import Message, assistant, call_of, tool
 from mixgen.tasks.trial import Conversation, Turn
 from mixgen.tools.session import ToolSession
 
@@ -82,6 +82,7 @@ class Generator:
         self.seed = seed
         self.show_progress = show_progress
         self.context: int = getattr(model.config, "max_position_embeddings", None) or NO_CONTEXT
+        self.special_names = {number: token for token, number in renderer.special.items()}
         self._num_batches = 0
 
     def turns(
@@ -93,10 +94,7 @@ class Generator:
             conversations: Each ends with the user's words.
             tools: Makes the tools of one conversation, such as `task.tools`.
         """
-        rows = [
-            _Row(self, conversation, self.renderer.prompt_ids(conversation), tools)
-            for conversation in conversations
-        ]
+        rows = [_Row(self, conversation, tools) for conversation in conversations]
         was_training = self.model.training
         self.model.eval()
         # Rows of like length share a batch, which wastes least on padding.
@@ -147,15 +145,14 @@ class _Row:
         self,
         generator: Generator,
         conversation: Conversation,
-        prompt: list[int],
         tools: Callable[[], ToolSession],
     ) -> None:
         self.renderer = generator.renderer
-        self.ids = prompt  # all that stands there so far
+        self.ids = self.renderer.prompt_ids(conversation)  # all that stands there so far
         self.messages: list[Message] = []
         self.fault = ""
         self.forged = 0
-        self.room = generator.context - len(prompt)  # tokens, of the model and of tools
+        self.room = generator.context - len(self.ids)  # tokens, of the model and of tools
         self.tokens_left = generator.max_new_tokens
         self.calls_left = generator.max_calls
         self.forced: deque[int] = deque()
@@ -167,7 +164,7 @@ class _Row:
             for made in message["tool_calls"]:
                 function = made["function"]
                 self._tools.call(function["name"], function["arguments"])
-        self._special = {number: token for token, number in self.renderer.special.items()}
+        self._special = generator.special_names
         if self.room <= 0:
             self._stop(f"the conversation leaves no room in a context of {generator.context}")
 
@@ -213,18 +210,10 @@ class _Row:
             return
         self.calls_left -= 1
         name, arguments = tk.read_call(code)
-        function = {"name": name, "arguments": arguments}
-        self.messages.append(
-            {
-                "role": "assistant",
-                "content": self._before_call or "",
-                "tool_calls": [{"type": "function", "function": function}],
-                "name": "",
-            }
-        )
+        self.messages.append(call_of(name, arguments, self._before_call or ""))
         self._before_call = None
         output = self._tools.call(name, arguments)
-        self.messages.append({**tool(output), "name": name})
+        self.messages.append(tool(output, name))
         self.forced.extend(self.renderer.tool_ids(output))
 
     def _stop(self, fault: str) -> None:

@@ -30,16 +30,15 @@ def load_checkpoint(
     """
     where = Path(path)
     if where.is_dir() and not (where / "config.json").is_file():
-        runs = [one for one in (*where.glob("checkpoint-*"), *where.glob("*/")) if one.is_dir()]
-        hint = [str(one) for one in runs if (one / "config.json").is_file()]
-        newest = sorted(hint, key=lambda name: (len(name), name))[-1:]
+        models = [str(one) for one in where.glob("*/") if (one / "config.json").is_file()]
+        newest = sorted(models, key=lambda name: (len(name), name))[-1:]
         more = f"; did you mean {newest[0]}?" if newest else ""
         raise RecipeError(f"{path} holds no model (no config.json){more}")
-    if not where.exists() and (where.is_absolute() or where.parent.is_dir()):
-        others = [str(one) for one in where.parent.glob("*/")] if where.parent.is_dir() else []
-        if where.is_absolute() or others:
-            hint_text = f": {nearest(str(where), others)}" if others else ""
-            raise RecipeError(f"there is no checkpoint {path}{hint_text}")
+    if not where.exists():
+        others = [str(one) for one in where.parent.glob("*/")]
+        if where.is_absolute() or others:  # else it is a name on the Hub
+            hint = f": {nearest(str(where), others)}" if others else ""
+            raise RecipeError(f"there is no checkpoint {path}{hint}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(

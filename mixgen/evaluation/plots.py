@@ -46,7 +46,8 @@ def as_svg(figure: Figure | None) -> str:
         return ""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+    _, start, rest = text.getvalue().partition("<svg")  # without the XML declaration
+    return start + rest
 
 
 def _figure() -> tuple[Figure, Axes]:

@@ -16,6 +16,7 @@ from mixgen.evaluation.plots import as_svg, loss_figure, skill_figure
 from mixgen.evaluation.results import REPORT_FILE, call_text_of, metric_rows, percent
 from mixgen.evaluation.run_files import Run, read_run
 from mixgen.training.callbacks import clock_text, tokens_text
+from mixgen.training.checkpoint import write_whole
 
 CARD_FILE: Final = "README.md"
 PLOTS: Final = {"loss_by_task.png": loss_figure, "skill.png": skill_figure}
@@ -28,16 +29,14 @@ def write_report(folder: Path) -> None:
         OutputError: The folder holds no run.
     """
     run = read_run(folder)
-    plots = []
-    for name, draw in PLOTS.items():
-        if figure := draw([run]):
-            figure.savefig(folder / name, dpi=150)
-            plots.append(name)
-    page = _render(
-        "report.html.j2", run=run, losses=_svg(loss_figure, [run]), skill=_svg(skill_figure, [run])
-    )
-    _write(folder / REPORT_FILE, page)
-    _write(folder / CARD_FILE, _render("model_card.md.j2", run=run, plots=plots))
+    figures = {name: draw([run]) for name, draw in PLOTS.items()}
+    plots = {name: figure for name, figure in figures.items() if figure}
+    for name, figure in plots.items():
+        figure.savefig(folder / name, dpi=150)
+    losses, skill = map(as_svg, figures.values())
+    page = _render("report.html.j2", run=run, losses=losses, skill=skill)
+    write_whole(folder / REPORT_FILE, page)
+    write_whole(folder / CARD_FILE, _render("model_card.md.j2", run=run, plots=plots))
 
 
 def write_comparison(runs: Sequence[Run], path: Path) -> None:
@@ -46,17 +45,17 @@ def write_comparison(runs: Sequence[Run], path: Path) -> None:
         "comparison.html.j2",
         runs=runs,
         rows=comparison_rows(runs),
-        losses=_svg(loss_figure, runs),
-        skill=_svg(skill_figure, runs),
+        losses=as_svg(loss_figure(runs)),
+        skill=as_svg(skill_figure(runs)),
     )
-    _write(path, page)
+    write_whole(path, page)
 
 
 def comparison_rows(runs: Sequence[Run]) -> list[list[str]]:
     """A table of runs: what it is, then its value in each run; only what is known of one."""
     rows = [["", *(run.name for run in runs)]]
     facts = {
-        "parameters": [f"{run.facts.get('parameters', 0):,}" for run in runs],
+        "parameters": [f"{run.facts['parameters']:,}" for run in runs],
         "tokens": [tokens_text(run.tokens) for run in runs],
         "training time": [clock_text(run.seconds) for run in runs],
         "tokens/s": [tokens_text(run.tokens_per_second) for run in runs],
@@ -87,10 +86,6 @@ def comparison_rows(runs: Sequence[Run]) -> list[list[str]]:
     return rows
 
 
-def _svg(draw: Any, runs: Sequence[Run]) -> str:
-    return as_svg(draw(runs))
-
-
 def _render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("mixgen.evaluation"),
@@ -109,10 +104,3 @@ def _render(template: str, **values: Any) -> str:
         "yaml": lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip(),
     }
     return environment.get_template(template).render(**values)
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    written = path.with_name(f".{path.name}")
-    written.write_text(text, encoding="utf-8")
-    written.replace(path)

@@ -17,7 +17,7 @@ from mixgen.encoding.tokenizer import call_text
 from mixgen.errors import OutputError
 from mixgen.tasks.messages import Message
 from mixgen.tasks.trial import Result, Trial
-from mixgen.training.checkpoint import library_versions
+from mixgen.training.checkpoint import library_versions, write_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,9 +30,7 @@ MAX_TRIALS: Final = 5  # conversations in full, right and wrong ones each
 def save_evaluation(results: Sequence[Result], facts: Mapping[str, Any], path: Path) -> None:
     """Writes results and what is known about how they came about, whole or not at all."""
     content = {"facts": facts, "results": [result_json(result) for result in results]}
-    written = path.with_name(f".{path.name}")
-    written.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    written.replace(path)
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def machine_facts(model: PreTrainedModel) -> dict[str, Any]:
@@ -58,8 +56,7 @@ def read_evaluation(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         for result in content["results"]:
-            for _ in metric_rows(result):  # all that is needed is there
-                pass
+            metric_rows(result)  # all that is needed is there
         return list(content["results"]), dict(content["facts"])
     except FileNotFoundError:
         return [], {}

@@ -44,7 +44,7 @@ class Run:
         folder: Its output directory.
         recipe: The resolved recipe.
         log_history: The Trainer's logs.
-        results: The final evaluation, as `results.as_json` gives it.
+        results: The final evaluation, as `results.result_json` gives it.
         facts: About the machine and the model (see `results.machine_facts`), and the command.
     """
 
@@ -86,13 +86,13 @@ class Run:
             before = seen
         return total
 
-    def skill(self, metric: str = "exact") -> dict[str, list[tuple[int, float]]]:
-        """Points of a metric over tokens, from the evaluations during training, by task."""
+    def skill(self) -> dict[str, list[tuple[int, float]]]:
+        """The share of exact replies over tokens, as evaluated during training, by task."""
         found: dict[str, list[tuple[int, float]]] = {}
         for entry in self.log_history:
             for key, value in entry.items():
                 task, _, name = key.removeprefix("eval_").partition("/")
-                if key.startswith("eval_") and name == metric:
+                if key.startswith("eval_") and name == "exact":
                     found.setdefault(task, []).append((entry["num_input_tokens_seen"], value))
         return found
 

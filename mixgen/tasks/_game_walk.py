@@ -165,10 +165,7 @@ def _stones(messages: Sequence[Message]) -> list[tuple[int, str]] | None:
 
 def trials_of(lines: Sequence[Line]) -> list[Trial]:
     """Lines as trials, for people to read."""
-    return [
-        Trial(prompt=line.messages[0]["content"], messages=line.messages, score=line.score)
-        for line in lines
-    ]
+    return [Trial(messages=line.messages, score=line.score) for line in lines]
 
 
 def metrics_of(lines: Sequence[Line], split: str) -> list[Metric]:
@@ -223,34 +220,21 @@ def _move_metrics(moves: Sequence[Move], split: str) -> list[Metric]:
     found = []
     for prefix, wanted in (("", "train"), ("held_out_", split)):
         part = [move for move in moves if tree[move.board].split == wanted]
-        winning = [move for move in part if _completing(move.board, to_move(move.board))]
-        blocking = [
-            move
-            for move in part
-            if move not in winning and _completing(move.board, _other(to_move(move.board)))
-        ]
-        for name, chosen, flags in (
-            ("legal", part, [move.cell is not None for move in part]),
-            ("optimal", part, [move.cell in tree[move.board].best for move in part]),
-            (
-                "wins_taken",
-                winning,
-                [move.cell in _completing(move.board, to_move(move.board)) for move in winning],
-            ),
-            (
-                "blocks_made",
-                blocking,
-                [
-                    move.cell in _completing(move.board, _other(to_move(move.board)))
-                    for move in blocking
-                ],
-            ),
+        wins = [_completing(move.board, to_move(move.board)) for move in part]
+        blocks = [_completing(move.board, _other(to_move(move.board))) for move in part]
+        threats = [[] if win else block for win, block in zip(wins, blocks, strict=True)]
+        for name, options in (
+            ("legal", [tree[move.board].legal for move in part]),
+            ("optimal", [tree[move.board].best for move in part]),
+            ("wins_taken", wins),
+            ("blocks_made", threats),
         ):
+            flags = [move.cell in cells for move, cells in zip(part, options, strict=True) if cells]
             found.append(
                 Metric(
                     name=prefix + name,
                     count=sum(flags),
-                    total=len(chosen),
+                    total=len(flags),
                     unit="moves",
                     is_sample=False,
                 )

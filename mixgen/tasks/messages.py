@@ -53,15 +53,20 @@ def assistant(content: str) -> Message:
 
 def call(code: str) -> Message:
     """The assistant's call of `python(code)`; its turn goes on after the tool's message."""
-    function = {"name": "python", "arguments": {"code": code}}
+    return call_of("python", {"code": code})
+
+
+def call_of(name: str, arguments: dict[str, Any], content: str = "") -> Message:
+    """The assistant's call of any tool, and what it says before."""
+    function = {"name": name, "arguments": arguments}
     return {
         "role": "assistant",
-        "content": "",
+        "content": content,
         "tool_calls": [{"type": "function", "function": function}],
         "name": "",
     }
 
 
-def tool(content: str) -> Message:
-    """What the python tool printed."""
-    return {"role": "tool", "content": content, "tool_calls": [], "name": "python"}
+def tool(content: str, name: str = "python") -> Message:
+    """What a tool printed."""
+    return {"role": "tool", "content": content, "tool_calls": [], "name": name}

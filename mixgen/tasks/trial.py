@@ -39,7 +39,6 @@ Answer: TypeAlias = Callable[[Sequence[Conversation]], list[Turn]]
 class Trial(NamedTuple):
     """One conversation with a model, to its end, and how good it was."""
 
-    prompt: str  # what was asked, for people
     messages: list[Message]
     score: Score
 
@@ -134,13 +133,10 @@ def roll_out(task: Task, answer: Answer, examples: Sequence[Example]) -> list[Tr
             faults[i] = answered.fault
     return [
         Trial(
-            prompt=users[0]["content"] if users else "",
             messages=messages,
             score=Score(value=0.0, reason=fault) if fault else task.score(example, messages),
         )
-        for example, users, messages, fault in zip(
-            examples, asked, conversations, faults, strict=True
-        )
+        for example, messages, fault in zip(examples, conversations, faults, strict=True)
     ]
 
 

@@ -94,6 +94,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    written = path.with_name(f".{path.name}")
+    written.write_text(text, encoding="utf-8")
+    replace(written, path)
+
+
 def replace(written: Path, final: Path) -> None:
     """Renames a file that is written to its place, once it is on the disk."""
     _sync(written)

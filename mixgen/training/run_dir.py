@@ -17,7 +17,7 @@ from mixgen.training.checkpoint import (
     STAGING,
     newest_checkpoint,
     read_recipe_file,
-    replace,
+    write_whole,
 )
 
 FINISHED_FILE: Final = "trainer_state.json"  # written last
@@ -223,9 +223,7 @@ def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
                 for path in output_dir.glob(pattern):
                     path.unlink()
         output_dir.mkdir(parents=True, exist_ok=True)
-        written = output_dir / f".{RECIPE_FILE}"
-        written.write_text(yaml.safe_dump(dict(recipe), sort_keys=False))
-        replace(written, output_dir / RECIPE_FILE)
+        write_whole(output_dir / RECIPE_FILE, yaml.safe_dump(dict(recipe), sort_keys=False))
     except OSError as error:
         raise OutputError(f"output_dir {output_dir} cannot be written: {error.strerror}") from error
 
