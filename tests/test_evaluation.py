@@ -40,6 +40,7 @@ from mixgen.tasks.messages import Score, assistant, user
 from mixgen.tasks.trial import Metric, Result, Trial, Turn
 from mixgen.training.callbacks import StopCallback
 from mixgen.training.model import build_model
+from mixgen.training.resumable import ResumableTrainer
 from mixgen.training.trainer import MixTrainer
 
 ROOT = Path(__file__).parent.parent
@@ -169,6 +170,23 @@ def test_a_metric_without_anything_to_count_yet_is_no_best(mix, renderer, tmp_pa
     trainer = trainer_of(mix, renderer, tmp_path, **BEST)
     trainer.train()
     assert trainer.state.best_metric is None
+
+
+def test_a_sharded_model_is_not_tried_during_training(
+    mix, renderer, tmp_path, scripted, monkeypatch
+):
+    """Generation would have to gather its weights for each token."""
+    begin = ResumableTrainer.__init__
+
+    def begin_sharded(self, **given):  # FSDP itself needs several processes
+        begin(self, **given)
+        self.is_fsdp_enabled = True
+
+    monkeypatch.setattr(ResumableTrainer, "__init__", begin_sharded)
+    scripted(Script(0.5))
+    trainer_of(mix, renderer, tmp_path / "a", max_steps=2)  # nothing to try
+    with pytest.raises(RecipeError, match="eval_steps does not work with FSDP"):
+        trainer_of(mix, renderer, tmp_path / "b", max_steps=2, eval_steps=1)
 
 
 def test_the_direction_of_a_metric_follows_from_what_it_counts(mix, tokenizer, tmp_path):
