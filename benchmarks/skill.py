@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -26,14 +27,15 @@ RECIPE = "recipes/quickstart.yaml"
 # One lever each, as flags that win over the recipe.
 SETTINGS: dict[str, list[str]] = {
     "final": [],
-    "adamw": ["--optim=adamw_torch_fused"],
+    "adamw 3e-3": ["--optim=adamw_torch_fused", "--learning_rate=3e-3"],
     "16 rows a step": ["--per_device_train_batch_size=16", "--global_batch_size=16"],
+    "4 rows a step": ["--per_device_train_batch_size=4", "--global_batch_size=4"],
     "no set-ups": ["--ttt_set_up_rate=0"],
-    "coin tosses": ["--ttt_random_ties=true"],
+    "the first of equal moves": ["--ttt_random_ties=false"],
     "no weight decay": ["--weight_decay=0"],
-    "4 layers": ["--depth=4", "--aspect_ratio=32"],
-    "learning rate x 2": ["--learning_rate=6e-3"],
-    "learning rate / 2": ["--learning_rate=1.5e-3"],
+    "4 layers x 160": ["--depth=4", "--aspect_ratio=40"],
+    "learning rate 1.2e-2": ["--learning_rate=1.2e-2"],
+    "learning rate 3e-3": ["--learning_rate=3e-3"],
     "linear decay": ["--lr_scheduler_type=linear"],
     "full calculator": ["--calc_max_depth=3"],
 }
@@ -55,7 +57,7 @@ def train(setting: str, seed: int, tokens: int | None, threads: int, folder: Pat
     """Trains one model, if it is not there yet, and returns its directory."""
     out = folder / f"{setting.replace(' ', '_').replace('/', 'over')}-{tokens or 'recipe'}-{seed}"
     words = [sys.executable, "run_train.py", RECIPE, f"--output_dir={out}", f"--seed={seed}"]
-    words += ["--eval_steps=0.1", "--save_strategy=no", *SETTINGS[setting]]
+    words += ["--eval_steps=0.2", "--save_strategy=no", *SETTINGS[setting]]
     words += [f"--train_tokens={tokens}"] if tokens else []
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +88,8 @@ def measure(out: Path) -> dict[str, float]:
 
 
 def text_of(column: str, value: float) -> str:
+    if math.isnan(value):
+        return "none met"
     if column.startswith("tokens"):
         return f"{value / 1e6:.1f} M" if value < float("inf") else "not reached"
     more_is_better = COLUMNS[column][3]

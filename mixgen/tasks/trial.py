@@ -97,12 +97,21 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What came of trying a model on one task."""
+    """What came of trying a model on one task.
+
+    Attributes:
+        task: Its name.
+        split: The split that was asked for.
+        metrics: What was counted; the first tells most.
+        trials: The conversations.
+        note: What the figures are of, in a sentence for the reader of a report.
+    """
 
     task: str
     split: str
     metrics: list[Metric]
     trials: list[Trial]
+    note: str = ""
 
     def __getitem__(self, name: str) -> Metric:
         """The metric over all, or that of a group: `result["exact"]`, `result["exact/depth 2"]`."""
