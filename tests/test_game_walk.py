@@ -27,11 +27,15 @@ from test_tictactoe import (
     printed,
     soonest,
     told,
+    value,
     verdict_of,
     wins_at_once,
 )
 
+from mixgen.errors import TaskError
 from mixgen.seeding import rng
+from mixgen.tasks._game_set_ups import from_set_ups
+from mixgen.tasks._game_tree import game_tree
 from mixgen.tasks.messages import assistant, call, tool
 from mixgen.tasks.tictactoe import TicTacToe
 from mixgen.tasks.trial import Turn
@@ -60,6 +64,14 @@ def codes_of(messages):
     return [made["function"]["arguments"]["code"] for made in calls]
 
 
+def set_up_in(opening):
+    """The cells of the stones that lie already, in order, if the user says so."""
+    if not re.search("So far|on from|We had", opening):
+        return []
+    names = re.findall("|".join(CELL_NAMES[cell] for cell in LONGEST_NAME_FIRST), opening)
+    return [CELL_NAMES.index(name) for name in names]
+
+
 def read(conversation):
     """The assistant's mark, the board before the user's last stone, and that stone's cell."""
     opening, last = conversation[0]["content"], conversation[-1]["content"]
@@ -68,6 +80,8 @@ def read(conversation):
         board[3 * int(row) + int(column)] = sign
     named = [cell for cell in LONGEST_NAME_FIRST if CELL_NAMES[cell] in last]
     mark = "O" if any(name in opening for name in CELL_NAMES) else "X"
+    if given := set_up_in(opening):
+        mark = "OX"[len(given) % 2]  # the user is to move
     return mark, tuple(board), named[0] if named else None
 
 
@@ -99,11 +113,19 @@ def carry_out(conversation, planned):
     return Turn([*messages, assistant(planned.words)])
 
 
+def put_down(cells, words="Your move."):
+    """The turn that sets a position up."""
+    lines = [f"board[{cell // 3}][{cell % 3}]='{'XO'[at % 2]}'\n" for at, cell in enumerate(cells)]
+    return really_run(words, f"{''.join(lines)}print(board)")
+
+
 def player(policy, spoil=lambda planned: planned, spoil_turn=lambda planned, turn: turn):
     """An answer by a policy; `spoil` changes plans, `spoil_turn` what has been carried out."""
 
     def turn(conversation):
         assert conversation[-1]["role"] == "user"
+        if len(conversation) == 1 and (given := set_up_in(conversation[0]["content"])):
+            return put_down(given)
         planned = plan(conversation, policy)
         return spoil_turn(planned, carry_out(conversation, spoil(planned)))
 
@@ -204,7 +226,7 @@ def check_lines(result, lines):
 
 def check_moves(result, decisions, policy, split, illegal=lambda board: False):
     """Holds each count of single moves to what is known; a policy's move counts as made."""
-    for prefix, wanted in (("", "train"), ("held_out_", split)):
+    for prefix, wanted in (("seen_", "train"), ("held_out_", split)):
         part = [board for board in decisions if held_out(board) == wanted]
         winning = [board for board in part if wins_at_once(board)]
         blocking = [board for board in part if threats(board) and board not in winning]
@@ -246,7 +268,7 @@ def test_a_perfect_player_is_found_perfect_on_every_line(split):
     check_moves(result, decisions, perfect, split)
     assert result["exact"].rate == 1.0
     for name in ("legal", "optimal", "wins_taken", "blocks_made"):
-        assert result[name].rate == result[f"held_out_{name}"].rate == 1.0
+        assert result[f"seen_{name}"].rate == result[f"held_out_{name}"].rate == 1.0
     for name in ("losses", "wrong_claims", *BROKEN):
         assert result[name].value == 0 and result[name].is_fault
     assert not any(metric.is_sample for metric in result.metrics)
@@ -263,15 +285,16 @@ def test_any_policy_is_counted_as_a_recursion_over_its_tree_counts_it(name):
     assert result["exact"].count == result["won"].count + result["drawn"].count
     never_worse = name in ("perfect", "slow")  # a win put off is optimal, but not taken
     assert bool(result["losses"].count) != never_worse
-    assert (result["optimal"].rate == 1) == (result["held_out_optimal"].rate == 1) == never_worse
-    assert (result["wins_taken"].rate == 1) == (name == "perfect")
+    assert (result["seen_optimal"].rate == 1) == never_worse
+    assert (result["held_out_optimal"].rate == 1) == never_worse
+    assert (result["seen_wins_taken"].rate == 1) == (name == "perfect")
 
 
 def test_a_move_that_many_lines_go_on_from_is_counted_once():
     lines, decisions = known_lines(perfect)
     assert len(decisions) < sum(len(line.decisions) for line in lines) / 2
     seen = sum(held_out(board) == "train" for board in decisions)
-    assert tried(player(perfect))["legal"].total == seen
+    assert tried(player(perfect))["seen_legal"].total == seen
 
 
 def test_no_conversation_is_asked_twice_and_all_are_asked_in_a_few_batches():
@@ -285,6 +308,8 @@ def test_no_conversation_is_asked_twice_and_all_are_asked_in_a_few_batches():
     flat = list(itertools.chain.from_iterable(asked))
     assert len(set(flat)) == len(flat) > 1000
     assert len(asked) == 5 + 5  # turns in a game, on either side
+    tried(answer, num_examples=1000)
+    assert len(asked) == 10 + 3 * 10 + 2  # and a set-up, and the move after it
 
 
 def test_a_right_line_is_told_as_the_data_tells_it_and_scores_1_there():
@@ -315,6 +340,8 @@ def test_from_1000_examples_on_all_wordings_are_tried_and_one_below():
     check_lines(one, lines)
     check_lines(all_three, lines * 3)
     check_moves(all_three, decisions * 3, perfect, "test")
+    assert {metric.group for metric in one.metrics} == {"", "as X", "as O", "seen"}
+    assert {metric.group for metric in all_three.metrics} == {"", "as X", "as O", "seen", "set-ups"}
 
 
 def test_a_player_that_understands_one_wording_only_fails_in_the_others():
@@ -328,6 +355,84 @@ def test_a_player_that_understands_one_wording_only_fails_in_the_others():
     assert result["exact"].count == len(lines)
     assert result["unreadable"].count == 2 * (1 + 9)
     assert result["exact"].total == len(lines) + 2 * (1 + 9)
+
+
+# Every held-out position, from a set-up.
+
+
+def can_be_set_up(board):
+    """Whether the user's stone was the last on a position from which they could not win."""
+    befores = [(*board[:cell], ".", *board[cell + 1 :]) for cell in range(9) if board[cell] != "."]
+    return any(
+        mover(before) != mover(board)
+        and before != EMPTY
+        and not ending(before)
+        and value(before) <= 0
+        for before in befores
+        if before.count("X") - before.count("O") in (0, 1)
+    )
+
+
+@cache
+def held_out_boards(split):
+    boards = [tuple(text) for text in game_tree()]
+    return [b for b in boards if held_out(b) == split and value(b) >= 0 and can_be_set_up(b)]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_held_out_position_is_tried_once_from_a_set_up(name, split):
+    boards = held_out_boards(split)
+    assert len(boards) > 300
+    asked = []
+
+    def answer(conversations):
+        asked.append(conversations)
+        return player(POLICIES[name])(conversations)
+
+    moves = from_set_ups(answer, split)
+    assert sorted(move.board for move in moves) == sorted("".join(board) for board in boards)
+    for move in moves:
+        assert move.cell == POLICIES[name](tuple(move.board))
+    openings = [conversation[0]["content"] for conversation in asked[0]]
+    assert [len(conversation) for conversation in asked[1]] == [5] * len(boards)
+    for words in ("So far", "on from", "We had"):
+        assert sum(words in opening for opening in openings) > len(boards) / 4
+    result = tried(player(POLICIES[name]), split, num_examples=1000)
+    good = sum(POLICIES[name](board) in optimal(board) for board in boards)
+    counted = result["held_out_optimal/set-ups"]
+    assert (counted.count, counted.total) == (good, len(boards))
+    assert result["held_out_legal/set-ups"].rate == 1.0
+
+
+def test_who_sets_up_another_position_or_says_more_has_made_no_move():
+    def swapped(cells):
+        return put_down([*cells[1:], cells[0]]) if len(cells) > 2 else put_down(cells)
+
+    spoils = {
+        "another order": swapped,
+        "nothing": lambda cells: Turn([assistant("Your move.")]),
+        "a fault": lambda cells: put_down(cells)._replace(fault="too many tokens in one turn"),
+    }
+    for spoil in spoils.values():
+
+        def answer(conversations, spoil=spoil):
+            return [
+                spoil(set_up_in(one[0]["content"])) if len(one) == 1 else turn
+                for one, turn in zip(conversations, player(perfect)(conversations), strict=True)
+            ]
+
+        for move in from_set_ups(answer, "test"):
+            is_short = spoil is swapped and move.board.count(".") == 9 - 3
+            assert (move.cell is not None) == is_short
+
+
+def test_positions_for_training_are_not_called_held_out():
+    result = tried(player(perfect), "train", num_examples=1000)
+    counted = {metric.name for metric in result.metrics if metric.total}
+    assert "seen_optimal" in counted and "held_out_optimal" not in counted
+    with pytest.raises(TaskError, match="unknown split 'tset': did you mean 'test'"):
+        tried(player(perfect), "tset")
 
 
 # Fakes.
@@ -424,6 +529,10 @@ PUT_DOWN = {  # what is put down instead on the chosen boards, and the fault tha
     "a stone on a stone": ("illegal", lambda p: [*p.users, (p.mark, taken(p))]),
     "the user's elsewhere": ("wrong_boards", lambda p: [(p.theirs, free(p)), *p.own]),
     "the user's as one's own": ("wrong_boards", lambda p: [(p.mark, p.users[0][1]), *p.own]),
+    "a stone on a stone, then a move": (
+        "illegal",
+        lambda p: [*p.users, (p.mark, taken(p)), *p.own],
+    ),
     "the user's left out": ("wrong_boards", lambda p: p.own),
     "none of one's own": ("wrong_boards", lambda p: p.users),
     "two of one's own": ("wrong_boards", lambda p: [*p.users, *p.own, (p.mark, free(p))]),
@@ -474,7 +583,7 @@ def test_an_illegal_move_is_neither_a_legal_nor_an_optimal_move():
     _, decisions = known_lines(perfect, lambda board: "illegal" if is_chosen(board) else "")
     result = tried(answer)
     check_moves(result, decisions, perfect, "test", illegal=is_chosen)
-    for name in ("legal", "optimal"):
+    for name in ("seen_legal", "seen_optimal"):
         assert result[name].count == result[name].total - sum(map(is_chosen, decisions))
 
 

@@ -28,8 +28,8 @@ class Position(NamedTuple):
 
     legal: tuple[int, ...]
     value: int  # for the side to move, if both play well: 1 a win, 0 a draw, -1 a loss
-    best: tuple[int, ...]  # the legal moves that keep this value
-    optimal: tuple[int, ...]  # of these the ones that win soonest or lose latest, in `PREFERENCE`
+    optimal: tuple[int, ...]  # the legal moves that keep this value
+    fastest: tuple[int, ...]  # of these the ones that win soonest or lose latest, in `PREFERENCE`
     boards: tuple[
         str, ...
     ]  # the board after a move on each of the nine cells; empty where a stone lies
@@ -77,12 +77,12 @@ def game_tree() -> dict[str, Position]:
         tree[board] = Position(
             legal=tuple(cell for cell in range(9) if boards[cell]),
             value=_sign(best),
-            best=tuple(
+            optimal=tuple(
                 cell
                 for cell in range(9)
                 if boards[cell] and _sign(-values[boards[cell]]) == _sign(best)
             ),
-            optimal=tuple(
+            fastest=tuple(
                 cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == best
             ),
             boards=boards,

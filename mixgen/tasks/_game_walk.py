@@ -10,18 +10,25 @@ A line is *seen* if every position in which the model has the move is one for tr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mixgen.tasks._game_tree import game_tree
-from mixgen.tasks._game_words import CELLS, PRINT, Game, named_cell, opening_words, turn_messages
+from mixgen.tasks._game_words import CELLS, PRINT, Game, opening_words, turn_messages
 from mixgen.tasks.messages import Message, Score, user
-from mixgen.tasks.trial import Answer, Metric, Trial, Turn
-from mixgen.tools.board import EMPTY_BOARD, LINES, place, result, to_move, winner
+from mixgen.tasks.trial import Answer, Metric, Trial, Turn, tally
+from mixgen.tools.board import (
+    EMPTY_BOARD,
+    LINES,
+    STATEMENT,
+    opponent,
+    place,
+    result,
+    to_move,
+    winner,
+)
 
-_PLACED: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'", re.ASCII)
 FAULTS: Final = ("illegal", "wrong_boards", "unreadable")  # what breaks a line off
 
 
@@ -39,6 +46,7 @@ class Line:
     mark: str  # the model's
     messages: list[Message]
     board: str
+    said: int | None = None  # the cell that the user has just named
     moves: tuple[Move, ...] = ()
     wrong_claims: tuple[str, ...] = ()
     ending: str = ""  # won, drawn, lost or one of `FAULTS`
@@ -72,20 +80,17 @@ def walk(answer: Answer, mark: str, wording: int) -> list[Line]:
             mark=mark,
             messages=[user(opening_words(start, wording))],
             board=place(EMPTY_BOARD, start.cells[0], "X") if mark == "O" else EMPTY_BOARD,
+            said=start.cells[0] if mark == "O" else None,
         )
         for start in starts
     ]
     finished: list[Line] = []
     while going:
         turns = answer([line.messages for line in going])
-        played = [_play(line, turn) for line, turn in zip(going, turns, strict=True)]
+        played = [play(line, turn) for line, turn in zip(going, turns, strict=True)]
         finished += [line for line in played if line.ending]
         going = [
-            replace(
-                line,
-                messages=[*line.messages, user(CELLS[cell])],
-                board=place(line.board, cell, to_move(line.board)),
-            )
+            heard(line, cell)
             for line in played
             if not line.ending
             for cell in range(9)
@@ -94,10 +99,20 @@ def walk(answer: Answer, mark: str, wording: int) -> list[Line]:
     return finished
 
 
-def _play(line: Line, turn: Turn) -> Line:
+def heard(line: Line, cell: int) -> Line:
+    """A line after the user's move."""
+    return replace(
+        line,
+        messages=[*line.messages, user(CELLS[cell])],
+        board=place(line.board, cell, opponent(line.mark)),
+        said=cell,
+    )
+
+
+def play(line: Line, turn: Turn) -> Line:
     """A line after the model's turn."""
     mark, board = line.mark, line.board
-    theirs = "O" if mark == "X" else "X"
+    theirs = opponent(mark)
     messages = [*line.messages, *turn.messages]
     is_over = bool(result(board))
 
@@ -110,19 +125,19 @@ def _play(line: Line, turn: Turn) -> Line:
     stones = _stones(turn.messages)
     if stones is None:
         return broken("wrong_boards", "a call does more than put down stones and print the board")
-    said = named_cell(line.messages[-1]["content"]) if theirs in board else None
+    said = line.said
     if said is not None and (not stones or stones.pop(0) != (said, theirs)):
         return broken("wrong_boards", f"{theirs} at {CELLS[said]} is not what is put down first")
     if is_over and stones:
         return broken("illegal", "a move after the end of the game")
+    if not is_over and stones and stones[0][1] == mark and board[stones[0][0]] != ".":
+        return broken("illegal", f"{CELLS[stones[0][0]]} is taken")
     if not is_over and (len(stones) != 1 or stones[0][1] != mark):
         return broken("wrong_boards", f"not one {mark} is put down")
     own = stones[0][0] if stones else None
-    if own is not None and board[own] != ".":
-        return broken("illegal", f"{CELLS[own]} is taken")
     before = board if said is None else place(board, said, ".")
     right = turn_messages(mark, said, own, before)
-    if [_done(one) for one in turn.messages] != [_done(one) for one in right]:
+    if [done(one) for one in turn.messages] != [done(one) for one in right]:
         return broken("wrong_boards", "a call or its output is not what the game's is")
     wrong_claims = tuple(
         f"says {given['content']!r} where {expected['content']!r} is true"
@@ -143,7 +158,7 @@ def _play(line: Line, turn: Turn) -> Line:
     )
 
 
-def _done(message: Message) -> tuple[str, object]:
+def done(message: Message) -> tuple[str, object]:
     """What a message does, whatever it says: a call's code, a tool's output."""
     codes = [made["function"]["arguments"] for made in message["tool_calls"]]
     return message["role"], message["content"] if message["role"] == "tool" else codes
@@ -156,7 +171,7 @@ def _stones(messages: Sequence[Message]) -> list[tuple[int, str]] | None:
         for made in message["tool_calls"]:
             code = made["function"]["arguments"].get("code")
             for line in code.split("\n") if isinstance(code, str) else [""]:
-                if placed := _PLACED.fullmatch(line):
+                if placed := STATEMENT.fullmatch(line):
                     found.append((3 * int(placed[1]) + int(placed[2]), placed[3]))
                 elif line != PRINT:
                     return None
@@ -168,82 +183,68 @@ def trials_of(lines: Sequence[Line]) -> list[Trial]:
     return [Trial(messages=line.messages, score=line.score) for line in lines]
 
 
-def metrics_of(lines: Sequence[Line], split: str) -> list[Metric]:
-    """What is counted of all lines: how they end, and how the single moves are.
+def metrics_of(lines: Sequence[Line], moves: Sequence[Move], split: str) -> list[Metric]:
+    """What is counted: how all lines end, and how single moves are.
 
     Args:
         lines: All lines of the games tried.
-        split: `"test"` or `"validation"`: whose positions count as held out.
+        moves: Of `_game_set_ups.from_set_ups`.
+        split: `"test"` or `"validation"`, whose positions count as held out, or `"train"`.
     """
-    found: list[Metric] = []
-    parts = {
-        "": list(lines),
-        "seen": [line for line in lines if line.is_seen],
-        "as X": [line for line in lines if line.mark == "X"],
-        "as O": [line for line in lines if line.mark == "O"],
+    groups = [[f"as {line.mark}", *(["seen"] if line.is_seen else [])] for line in lines]
+    kinds: dict[str, list[bool]] = {
+        "exact": [line.score.value == 1 for line in lines],
+        "won": [line.ending == "won" for line in lines],
+        "drawn": [line.ending == "drawn" for line in lines],
+        "losses": [line.ending == "lost" for line in lines],
+        **{fault: [line.ending == fault for line in lines] for fault in FAULTS},
+        "wrong_claims": [bool(line.wrong_claims) for line in lines],
     }
-    for group, part in parts.items():
-
-        def count(name: str, flags: Sequence[bool], *, is_fault: bool, group: str = group) -> None:
-            found.append(
-                Metric(
-                    name=name,
-                    group=group,
-                    count=sum(flags),
-                    total=len(flags),
-                    unit="lines",
-                    is_fault=is_fault,
-                    is_sample=False,
-                )
-            )
-
-        count("exact", [line.score.value == 1 for line in part], is_fault=False)
-        count("won", [line.ending == "won" for line in part], is_fault=False)
-        count("drawn", [line.ending == "drawn" for line in part], is_fault=False)
-        count("losses", [line.ending == "lost" for line in part], is_fault=True)
-        for fault in FAULTS:
-            count(fault, [line.ending == fault for line in part], is_fault=True)
-        count("wrong_claims", [bool(line.wrong_claims) for line in part], is_fault=True)
+    found: list[Metric] = []
+    for name, flags in kinds.items():
+        is_fault = name in ("losses", "wrong_claims", *FAULTS)
+        counts = tally(flags, name=name, groups=groups, unit="lines", is_fault=is_fault)
+        found += [replace(metric, is_sample=False) for metric in counts]
     # A move belongs to every line that goes on from it: it is counted once.
-    moves: dict[tuple[str, ...], Move] = {}
+    in_tree: dict[tuple[str, ...], Move] = {}
     for line in lines:
         history = [line.messages[0]["content"]]
         for move in line.moves:
             history.append(move.board)
-            moves[tuple(history)] = move
-    found += _move_metrics(list(moves.values()), split)
+            in_tree[tuple(history)] = move
+    for prefix, wanted in {"seen_": "train", "held_out_": split}.items():
+        part = [m for m in in_tree.values() if game_tree()[m.board].split == wanted]
+        if prefix == "seen_" or split != "train":
+            found += _move_metrics(prefix, part)
+    if moves:
+        found += _move_metrics("held_out_", moves, "set-ups")
     return found
 
 
-def _move_metrics(moves: Sequence[Move], split: str) -> list[Metric]:
-    tree = game_tree()
+def _move_metrics(prefix: str, moves: Sequence[Move], group: str = "") -> list[Metric]:
+    positions = [game_tree()[move.board] for move in moves]
+    wins: list[Sequence[int]] = [_completing(move.board, to_move(move.board)) for move in moves]
+    blocks = [_completing(move.board, opponent(to_move(move.board))) for move in moves]
+    right: dict[str, list[Sequence[int]]] = {
+        "legal": [position.legal for position in positions],
+        "optimal": [position.optimal for position in positions],
+        "wins_taken": wins,
+        "blocks_made": [[] if win else block for win, block in zip(wins, blocks, strict=True)],
+    }
     found = []
-    for prefix, wanted in (("", "train"), ("held_out_", split)):
-        part = [move for move in moves if tree[move.board].split == wanted]
-        wins = [_completing(move.board, to_move(move.board)) for move in part]
-        blocks = [_completing(move.board, _other(to_move(move.board))) for move in part]
-        threats = [[] if win else block for win, block in zip(wins, blocks, strict=True)]
-        for name, options in (
-            ("legal", [tree[move.board].legal for move in part]),
-            ("optimal", [tree[move.board].best for move in part]),
-            ("wins_taken", wins),
-            ("blocks_made", threats),
-        ):
-            flags = [move.cell in cells for move, cells in zip(part, options, strict=True) if cells]
-            found.append(
-                Metric(
-                    name=prefix + name,
-                    count=sum(flags),
-                    total=len(flags),
-                    unit="moves",
-                    is_sample=False,
-                )
+    for name, options in right.items():
+        flags = [move.cell in cells for move, cells in zip(moves, options, strict=True) if cells]
+        found.append(
+            Metric(
+                name=prefix + name,
+                group=group,
+                count=sum(flags),
+                total=len(flags),
+                unit="moves",
+                is_sample=False,
             )
+        )
     return found
-
-
-def _other(mark: str) -> str:
-    return "O" if mark == "X" else "X"
 
 
 def _completing(board: str, mark: str) -> list[int]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mixgen.tasks.messages import Message, assistant, call, tool, user
-from mixgen.tools.board import EMPTY_BOARD, place, render, result
+from mixgen.tools.board import EMPTY_BOARD, opponent, place, render, result
 
 CELLS: Final = (
     "top left",
@@ -73,12 +72,6 @@ def opening_words(game: Game, wording: int) -> str:
     return USER_STARTS[wording].format(CELLS[game.cells[0]])
 
 
-def named_cell(said: str) -> int:
-    """The cell that the user names."""
-    named = [cell for cell, name in enumerate(CELLS) if re.search(rf"\b{name}\b", said)]
-    return max(named, key=lambda cell: len(CELLS[cell]))  # "top left" is not "top"
-
-
 def last_words(mark: str, ending: str) -> str:
     """What the assistant says of a finished game."""
     return "Draw." if ending == "Draw" else "I win." if ending[0] == mark else "You win."
@@ -102,7 +95,7 @@ def turn_messages(mark: str, said: int | None, own: int | None, board: str) -> l
         board: The board before both.
     """
     messages: list[Message] = []
-    for cell, stone in ((said, "O" if mark == "X" else "X"), (own, mark)):
+    for cell, stone in ((said, opponent(mark)), (own, mark)):
         if cell is not None:
             board = place(board, cell, stone)
             messages += (call(PLACE[stone][cell] + PRINT), tool(render(board)))

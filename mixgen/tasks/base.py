@@ -24,7 +24,17 @@ from mixgen.tasks.messages import assistant as assistant
 from mixgen.tasks.messages import call as call
 from mixgen.tasks.messages import tool as tool
 from mixgen.tasks.messages import user as user
-from mixgen.tasks.trial import Answer, Metric, Result, Trial, distinct_examples, roll_out, tally
+from mixgen.tasks.trial import (
+    Answer,
+    Metric,
+    NoProblemError,
+    Result,
+    Trial,
+    blaming,
+    distinct_examples,
+    roll_out,
+    tally,
+)
 from mixgen.tools.session import NoTools, ToolSession
 
 SPLITS: Final = ("train", "validation", "test")
@@ -45,6 +55,12 @@ def split_of(task: str, key: str, held_out_share: float = HELD_OUT_SHARE) -> str
     if position >= 2 * held_out_share:
         return "train"
     return "validation" if position >= held_out_share else "test"
+
+
+def check_split(split: str) -> None:
+    """Raises a `TaskError` for a split that there is not."""
+    if split not in SPLITS:
+        raise TaskError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
 
 
 def judge(
@@ -101,13 +117,13 @@ class Task:
         """Draws until an example of `split` comes.
 
         Raises:
-            TaskError: None came in `MAX_REJECTIONS` draws.
+            NoProblemError: None came in `MAX_REJECTIONS` draws.
         """
         for _ in range(MAX_REJECTIONS):
             example = self.sample(rng)
             if example["split"] == split:
                 return example
-        raise TaskError(
+        raise NoProblemError(
             f"task {self.name!r} with {self.config} made no {split} example "
             f"in {MAX_REJECTIONS:,} draws: "
             "its settings leave too few distinct problems"
@@ -141,12 +157,15 @@ class Task:
             split: The split that problems are of.
             num_examples: How many problems; fewer if there are no more. They are the same ones in
                 every run.
+
+        Raises:
+            TaskError: No such split, or the task's own code fails.
         """
-        if split not in SPLITS:
-            raise TaskError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
+        check_split(split)
         examples = distinct_examples(self, split=split, num_examples=num_examples)
         trials = roll_out(self, answer, examples)
-        metrics = self.metrics(examples, trials)
+        with blaming(self.name, "metrics"):
+            metrics = self.metrics(examples, trials)
         return Result(task=self.name, split=split, metrics=metrics, trials=trials)
 
     def metrics(self, examples: Sequence[Example], trials: Sequence[Trial]) -> list[Metric]:
@@ -189,8 +208,7 @@ class Task:
         Raises:
             TaskError: No such split, or the task has no problem in it.
         """
-        if split not in SPLITS:
-            raise TaskError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
+        check_split(split)
         generator = rng(seed, split, self.name, block)
         prefix = f"{self.name}-{split}-{seed}-{block}-"
         for index in itertools.count():

@@ -23,9 +23,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from mixgen.errors import TaskError
+from mixgen.tasks._game_set_ups import from_set_ups
 from mixgen.tasks._game_tree import canonical_moves, draw_position, game_tree
 from mixgen.tasks._game_walk import Line, metrics_of, trials_of, walk
 from mixgen.tasks._game_words import (
@@ -43,6 +44,7 @@ from mixgen.tasks.base import (
     Message,
     Score,
     Task,
+    check_split,
     judge,
 )
 from mixgen.tasks.registry import register
@@ -55,6 +57,13 @@ from mixgen.tools.board import (
     result,
     to_move,
     winner,
+)
+
+NOTE: Final = (
+    "Every game from the first move, against every reply. Most positions also occur in training: "
+    "seen are the lines and moves that stay within those, held out the moves in positions in which "
+    "no training game has the assistant to move, up to symmetry. These come again one by one, each "
+    "from a set-up before it."
 )
 
 
@@ -116,15 +125,24 @@ class TicTacToe(Task):
 
         Args:
             answer: Gives the assistant's turns.
-            split: `"validation"` or `"test"`: whose positions count as held out.
-            num_examples: From 1,000 on all wordings of the opening are tried, below that one.
+            split: Whose positions count as held out.
+            num_examples: From 1,000 on all wordings of the opening are tried and, from a set-up,
+                every held-out position; below that, one wording.
         """
+        check_split(split)
+        is_whole = num_examples >= 1000
         lines: list[Line] = []
         for mark in "XO":
-            for wording in range(len(SET_UPS) if num_examples >= 1000 else 1):
+            for wording in range(len(SET_UPS) if is_whole else 1):
                 lines += walk(answer, mark, wording)
-        metrics = metrics_of(lines, split)
-        return Result(task=self.name, split=split, metrics=metrics, trials=trials_of(lines))
+        moves = from_set_ups(answer, split) if is_whole and split != "train" else []
+        return Result(
+            task=self.name,
+            split=split,
+            metrics=metrics_of(lines, moves, split),
+            trials=trials_of(lines),
+            note=NOTE,
+        )
 
     def _example(self, game: Game, draw: Callable[[], float]) -> Example:
         ending = result(game.boards[-1])
@@ -158,10 +176,10 @@ class TicTacToe(Task):
             if len(cells) < len(given):
                 cell = given[len(cells)]
             elif is_assistants:
-                options = position.optimal
+                options = position.fastest
                 cell = options[int(draw() * len(options))] if config.random_ties else options[0]
             else:
-                options = position.optimal if draw() < config.user_optimal_rate else position.legal
+                options = position.fastest if draw() < config.user_optimal_rate else position.legal
                 cell = options[int(draw() * len(options))]
             board = position.boards[cell]
             cells.append(cell)

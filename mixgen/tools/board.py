@@ -28,7 +28,7 @@ LINES: Final = (
     (2, 4, 6),
 )
 MAX_SOURCE_CHARS: Final = 256
-_PLACE: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'", re.ASCII)
+STATEMENT: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'", re.ASCII)
 
 BOARD_SCHEMA: Final = python_schema(
     "Plays on a tic-tac-toe board that keeps its stones between calls.",
@@ -49,6 +49,11 @@ def winner(board: str) -> str:
 def to_move(board: str) -> str:
     """Whose move it is: X moves first."""
     return "X" if board.count("X") == board.count("O") else "O"
+
+
+def opponent(mark: str) -> str:
+    """The other mark."""
+    return "O" if mark == "X" else "X"
 
 
 @cache
@@ -112,7 +117,7 @@ def _run(board: str, code: str) -> tuple[str, str]:
         if line == "print(board)":
             printed.append(render(board))
             continue
-        statement = _PLACE.fullmatch(line)
+        statement = STATEMENT.fullmatch(line)
         if not statement:
             raise ToolError("not board[row][column]='X', board[row][column]='O' or print(board)")
         row, column, mark = int(statement[1]), int(statement[2]), statement[3]

@@ -1,0 +1,66 @@
+"""Every held-out position of tic-tac-toe, tried once from a set-up one move of the user before it.
+
+The whole tree of games from the start (`_game_walk`) comes to few of them: those that good play
+leads to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+from mixgen.tasks._game_tree import game_tree
+from mixgen.tasks._game_walk import Line, Move, done, heard, play
+from mixgen.tasks._game_words import SET_UPS, Game, tell
+from mixgen.tasks.trial import Answer
+from mixgen.tools.board import EMPTY_BOARD, opponent, place, to_move
+
+
+def from_set_ups(answer: Answer, split: str) -> list[Move]:
+    """The model's move in every held-out position of a split, each from a set-up before it.
+
+    A model that does not carry out the set-up as the data does has made no legal move.
+    """
+    games = set_ups(split)
+    told = [tell(game, number % len(SET_UPS)) for number, game in enumerate(games)]
+    lines = [
+        Line(mark=game.mark, messages=messages[:1], board=game.boards[-2])
+        for game, messages in zip(games, told, strict=True)
+    ]
+    going: dict[int, Line] = {}
+    for at, turn in enumerate(answer([line.messages for line in lines])):
+        opening = told[at][:4]
+        if not turn.fault and list(map(done, turn.messages)) == list(map(done, opening[1:])):
+            going[at] = heard(replace(lines[at], messages=opening), games[at].cells[-1])
+    turns = answer([line.messages for line in going.values()])
+    moves = [Move(game.boards[-1], None) for game in games]
+    for (at, line), turn in zip(going.items(), turns, strict=True):
+        (moves[at],) = play(line, turn).moves
+    return moves
+
+
+@cache
+def set_ups(split: str) -> list[Game]:
+    """A game to each held-out position of a split that is not lost, up to the user's last move."""
+    games = []
+    for board, position in game_tree().items():
+        if position.split != split or position.value < 0:
+            continue
+        mark = to_move(board)
+        for said in range(9):
+            before = place(board, said, ".")
+            if board[said] != opponent(mark) or before not in game_tree():
+                continue
+            if before != EMPTY_BOARD and game_tree()[before].value <= 0:  # as in training
+                stones = [[cell for cell in range(9) if before[cell] == sign] for sign in "XO"]
+                cells = [stones[at % 2][at // 2] for at in range(sum(map(len, stones)))]
+                games.append(_set_up(mark, [*cells, said]))
+                break
+    return games
+
+
+def _set_up(mark: str, cells: list[int]) -> Game:
+    boards = [EMPTY_BOARD]
+    for cell in cells:
+        boards.append(place(boards[-1], cell, to_move(boards[-1])))
+    return Game(mark, cells, boards[1:], "", len(cells) - 1)
