@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import cache
 from typing import Final, NamedTuple
 
 from mixgen.tasks.base import split_of
-from mixgen.tools.board import EMPTY_BOARD, place, result, to_move, winner
+from mixgen.tools.board import EMPTY_BOARD, opponent, place, result, to_move, winner
 
 PREFERENCE: Final = (4, 0, 2, 6, 8, 1, 3, 5, 7)  # among equally good moves: center, corners, edges
 HELD_OUT_SHARE: Final = 0.1  # of the positions, in validation and in test each
@@ -29,7 +30,9 @@ class Position(NamedTuple):
     legal: tuple[int, ...]
     value: int  # for the side to move, if both play well: 1 a win, 0 a draw, -1 a loss
     optimal: tuple[int, ...]  # the legal moves that keep this value
-    fastest: tuple[int, ...]  # of these the ones that win soonest or lose latest, in `PREFERENCE`
+    # Of these the ones that win soonest or lose latest; first those that do best against random
+    # replies, then in the order of `PREFERENCE`.
+    fastest: tuple[int, ...]
     boards: tuple[
         str, ...
     ]  # the board after a move on each of the nine cells; empty where a stone lies
@@ -50,7 +53,7 @@ def canonical_board(board: str) -> str:
 @cache
 def game_tree() -> dict[str, Position]:
     """Every reachable board whose game goes on (4,520 of them), solved once by minimax."""
-    values: dict[str, int] = {}
+    values: dict[str, int] = {}  # a board comes after all that can follow from it
 
     def value(board: str) -> int:
         """The result for the side to move: positive for a win, and further from 0 if sooner."""
@@ -69,22 +72,28 @@ def game_tree() -> dict[str, Position]:
 
     value(EMPTY_BOARD)
     tree: dict[str, Position] = {}
-    for board in values:
+    hopes: dict[str, dict[str, Fraction]] = {}  # each mark's mean result against random replies
+    for board, best in values.items():
         if result(board):
+            won = {mark: Fraction(winner(board) == mark) for mark in "XO"}
+            hopes[board] = {mark: won[mark] - won[opponent(mark)] for mark in "XO"}
             continue
+        mark = to_move(board)
         boards = boards_after(board)
-        best = values[board]
+        legal = tuple(cell for cell in range(9) if boards[cell])
+        fastest = [cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == best]
+        fastest.sort(key=lambda cell: -hopes[boards[cell]][mark])
+        hopes[board] = {
+            mark: hopes[boards[fastest[0]]][mark],
+            opponent(mark): Fraction(
+                sum(hopes[boards[cell]][opponent(mark)] for cell in legal), len(legal)
+            ),
+        }
         tree[board] = Position(
-            legal=tuple(cell for cell in range(9) if boards[cell]),
+            legal=legal,
             value=_sign(best),
-            optimal=tuple(
-                cell
-                for cell in range(9)
-                if boards[cell] and _sign(-values[boards[cell]]) == _sign(best)
-            ),
-            fastest=tuple(
-                cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == best
-            ),
+            optimal=tuple(cell for cell in legal if _sign(-values[boards[cell]]) == _sign(best)),
+            fastest=tuple(fastest),
             boards=boards,
             split=position_split(board),
         )

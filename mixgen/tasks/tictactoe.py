@@ -2,16 +2,20 @@
 
     user       Tic-tac-toe. I'm X at center.
     assistant  python: board[1][1]='X'
-                       board[0][0]='O'
+                       print(board)
+    tool       ...
+               .X.
+               ...
+    assistant  python: board[0][0]='O'
                        print(board)
     tool       O..
                .X.
                ...
     assistant  I play top left.
 
-The assistant plays minimax-optimal moves (by default always the same one among equals), the user a
-mixture of random and optimal ones. A game is always played to its end, which the tool and the
-assistant both state.
+The assistant plays minimax-optimal moves, and wins as soon as it can; of equals it takes the one
+that does best against random replies (or, if asked, any). The user mixes random and optimal moves.
+A game is always played to its end, which the tool and the assistant both state.
 
 Most positions of a test game would also occur in training games, so positions are held out, not
 games: those with at least three stones and the assistant to move, up to symmetry, by the hash of
