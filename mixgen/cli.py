@@ -6,6 +6,7 @@ Libraries are imported where they are needed, so that `mixgen --help` is quick.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mixgen.errors import MixgenError, OutputError, RecipeError, nearest
-from mixgen.launch import INTERRUPTED, USER_ERROR
+from mixgen.launch import USER_ERROR
 
 if TYPE_CHECKING:
     from mixgen.tasks.base import Task
@@ -33,34 +34,31 @@ def main() -> int:
     except MixgenError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return USER_ERROR
-    except BrokenPipeError:  # as of `mixgen eval ... | head`
-        sys.stderr.close()
-        return 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
-        return INTERRUPTED
     return 0
-
-
-@app.callback()
-def _commands() -> None:
-    """Makes typer keep commands apart, however many there are."""
 
 
 @app.command("eval")
 def evaluate(
     checkpoint: Annotated[str, typer.Argument(help="A run's folder, a checkpoint, or a Hub name.")],
     tasks: Annotated[
-        str, typer.Option(help="Names with commas between; by default those it was trained on.")
-    ] = "",
+        str | None,
+        typer.Option(
+            help="Names with commas between; by default those of its recipe, else (as for a Hub "
+            "name) all."
+        ),
+    ] = None,
     recipe: Annotated[
-        Path | None, typer.Option(help="Where tasks have their settings; by default its own.")
+        Path | None, typer.Option(help="Where tasks have their settings; by default the folder's.")
     ] = None,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     num_examples: Annotated[int, typer.Option(min=1, help="Problems of each task.")] = 1000,
     failures: Annotated[int, typer.Option(min=0, help="Failures to show in full, a task.")] = 3,
     output: Annotated[
-        Path | None, typer.Option(help="JSON file; by default evaluation-SPLIT.json beside it.")
+        Path | None,
+        typer.Option(
+            help="JSON file; by default evaluation-SPLIT.json in the folder (for a Hub name, in "
+            "the current one)."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no tables.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Conversations at once.")] = 128,
@@ -69,7 +67,7 @@ def evaluate(
     temperature: Annotated[float, typer.Option(min=0.0, help="0: the likeliest token.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at a temperature.")] = 42,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+        bool, typer.Option("--trust-remote-code", help="Run Python that comes with the model.")
     ] = False,
 ) -> None:
     """Try a trained model on tasks, with the tools really run.
@@ -80,7 +78,10 @@ def evaluate(
 
     if split not in SPLITS:
         raise RecipeError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
-    chosen = _tasks_of(checkpoint, recipe, tasks)
+    where = Path(checkpoint) if Path(checkpoint).is_dir() else Path()
+    path = output or where / f"evaluation-{split}.json"
+    _check_output(path)
+    chosen = _tasks_of(checkpoint, recipe, tasks, trust_remote_code)
     print("Loading ...", file=sys.stderr, flush=True)
 
     import torch
@@ -90,6 +91,7 @@ def evaluate(
     from mixgen.evaluation.results import (
         conversation_text,
         machine_facts,
+        printable,
         result_json,
         result_table,
         save_evaluation,
@@ -113,69 +115,111 @@ def evaluate(
         seed=seed,
     )
     results = evaluator.results(model)
-    where = Path(checkpoint) if Path(checkpoint).is_dir() else Path()
-    path = output or where / f"evaluation-{split}.json"
+    facts = {
+        **machine_facts(model),
+        "checkpoint": checkpoint,
+        "split": split,
+        "num_examples": num_examples,
+        "temperature": temperature,
+    }
+    failure: OSError | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_evaluation(results, machine_facts(model), path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        save_evaluation(results, facts, path)
+    except OSError as error:  # what took an hour is shown first
+        failure = error
     if as_json:
         print(json.dumps([result_json(result) for result in results], ensure_ascii=False))
-        return
-    for result in results:
+    for result in [] if as_json else results:
         found = result_json(result, max_trials=failures)
         print(f"\n{result_table(found)}")
         for number, trial in enumerate(found["failures"][:failures], start=1):
             print(f"\n{result.task}, failure {number} of {found['num_failures']:,}: ", end="")
-            print(f"{trial['reason']}\n{conversation_text(trial['messages'])}")
-    print(f"\nWritten to {path}.")
+            print(f"{printable(trial['reason'])}\n{conversation_text(trial['messages'])}")
+    if failure:
+        raise OutputError(f"{path} cannot be written: {failure.strerror}") from failure
+    if not as_json:
+        print(f"\nWritten to {path}.")
 
 
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
-    output: Annotated[Path, typer.Option(help="The page that compares several runs.")] = Path(
-        "comparison.html"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page; by default report.html in the folder of one run, and "
+            "comparison.html of several."
+        ),
+    ] = None,
 ) -> None:
     """Make the report of a run again; of several, one table, and their curves on one plot.
 
-    Example: mixgen report outputs/default outputs/extra_tictactoe
+    Example: mixgen report outputs/default outputs/heavy_tictactoe
     """
     from mixgen.evaluation.report import comparison_rows, write_comparison, write_report
     from mixgen.evaluation.results import REPORT_FILE, aligned
     from mixgen.evaluation.run_files import read_run
 
+    path = output or (runs[0] / REPORT_FILE if len(runs) == 1 else Path("comparison.html"))
+    if output:
+        _check_output(output)
     try:
+        if output:
+            output.parent.mkdir(parents=True, exist_ok=True)
         if len(runs) == 1:
-            write_report(runs[0])
-            print(f"Written to {runs[0] / REPORT_FILE}.")
-            return
-        found = [read_run(folder) for folder in runs]
-        write_comparison(found, output)
+            for left in write_report(runs[0], output):
+                print(f"{left} is not mixgen's, and was left as it is.")
+        else:
+            found = [read_run(folder) for folder in runs]
+            print("\n".join(aligned(comparison_rows(found))) + "\n")
+            write_comparison(found, path)
     except MixgenError:
         raise
     except OSError as error:
         raise OutputError(f"{error.filename} cannot be written: {error.strerror}") from error
-    print("\n".join(aligned(comparison_rows(found))))
-    print(f"\nWritten to {output}.")
+    print(f"Written to {path}.")
 
 
-def _tasks_of(checkpoint: str, recipe: Path | None, names: str) -> list[Task]:
+def _check_output(path: Path) -> None:
+    """Refuses what could not be written, before work is done for it.
+
+    Raises:
+        OutputError: It is a directory, or its own cannot be made or written.
+    """
+    folder = next(one for one in path.absolute().parents if one.exists())
+    if path.is_dir():
+        why = "it is a directory"
+    elif not folder.is_dir():
+        why = f"{folder} is a file"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        why = f"{folder} is not writable"
+    else:
+        return
+    raise OutputError(f"{path} cannot be written: {why}; --output names another file")
+
+
+def _tasks_of(
+    checkpoint: str, recipe: Path | None, names: str | None, trust_remote_code: bool
+) -> list[Task]:
     """The tasks to try a model on, with the settings that it was trained with."""
     from mixgen.load import configured_tasks
     from mixgen.tasks.registry import registered_tasks, task_class
     from mixgen.training.checkpoint import RECIPE_FILE
 
+    trusted = trust_remote_code or recipe is not None
     if recipe is None and (Path(checkpoint) / RECIPE_FILE).is_file():
         recipe = Path(checkpoint) / RECIPE_FILE
     found: dict[str, Any] = {}
     if recipe is not None:
-        found = {task.name: task for task in configured_tasks(recipe)}
-    elif not names:
+        tasks = configured_tasks(recipe, trust_remote_code=trusted)
+        found = {task.name: task for task in tasks}
+    elif names is None:
         found = {name: cls() for name, cls in registered_tasks().items()}
-    wanted = [name.strip() for name in names.split(",") if name.strip()] or list(found)
+    given = dict.fromkeys(name.strip() for name in (names or "").split(",") if name.strip())
+    if names is not None and not given:
+        raise RecipeError(f"--tasks {names!r} names no task")
+    wanted = given or found
     return [found[name] if name in found else task_class(name)() for name in wanted]
 
 

@@ -53,13 +53,22 @@ def load_mixture(
     return interleaved(mix, split=split, seed=seed)
 
 
-def configured_tasks(path: Path) -> list[Task]:
+def configured_tasks(path: Path, *, trust_remote_code: bool = True) -> list[Task]:
     """The tasks that a recipe ever draws from, with its settings.
 
+    Args:
+        path: The recipe.
+        trust_remote_code: Whether to run its task files; False for what comes with a model.
+
     Raises:
-        RecipeError: The recipe is wrong.
+        RecipeError: The recipe is wrong, or names task files that are not to be run.
         TaskError: A task or one of its settings is wrong.
     """
+    if not trust_remote_code and list_of_files(read_recipe(path), path):
+        raise RecipeError(
+            f"{path} names task_files, Python that comes with the model: --trust-remote-code runs "
+            "it (also for a model of your own), or --recipe names a recipe of your own"
+        )
     made, points = _tasks_of_recipe(path)
     return [
         task

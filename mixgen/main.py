@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from mixgen.encoding.shares import TaskShare
     from mixgen.recipe import Recipe
     from mixgen.training.config import MixConfig
+    from mixgen.training.run_dir import RunState
 
 MAX_SHOWN = 400  # characters of an example
 
@@ -78,20 +81,14 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
 
     recipe = parse_recipe(argv, weights)
 
+    import torch
     from transformers.utils.logging import disable_progress_bar
 
-    from mixgen.encoding.renderer import Renderer
-    from mixgen.encoding.rows import RowDataset
-    from mixgen.encoding.shares import check_lengths, measure_shares
-    from mixgen.evaluation.evaluate import Evaluator
-    from mixgen.evaluation.results import REPORT_FILE, say_result
-    from mixgen.training.callbacks import MixProgressCallback, StopCallback
-    from mixgen.training.mix_callback import MixCallback
+    from mixgen.evaluation.results import REPORT_FILE
     from mixgen.training.run_dir import RunLock, inspect_run_dir, prepare_run_dir
-    from mixgen.training.trainer import MixTrainer
 
     disable_progress_bar()  # a bar for each file that is saved
-    config, schedule = recipe.config, recipe.schedule
+    config = recipe.config
     output_dir = Path(config.output_dir or "")
     chief = config.process_index == 0
     inspect = partial(
@@ -112,6 +109,51 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
             _report(recipe)
         return
 
+    def prepare() -> None:
+        lock.acquire()
+        if inspect() != state:
+            raise OutputError(
+                f"another run was training in output_dir {output_dir} until now: start again"
+            )
+        prepare_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
+
+    lock = RunLock(output_dir)
+    if not _train_and_save(recipe, state, prepare):
+        return
+    gc.collect()  # the model that was trained, and its optimizer
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    _report(recipe)
+    if chief:
+        lock.release()
+        print(f"Done. The model, its tokenizer, recipe.yaml and report.html are in {output_dir}.")
+
+
+def _train_and_save(recipe: Recipe, state: RunState, prepare: Callable[[], None]) -> bool:
+    """Trains, from a checkpoint on if there is one, and saves the model; False if it was stopped.
+
+    Args:
+        recipe: The run.
+        state: What its output directory holds.
+        prepare: Makes the directory ready, once nothing is left to be refused.
+
+    Raises:
+        KeyboardInterrupt: The run was asked to stop after its last step; the model is saved.
+    """
+    from accelerate.utils import gather_object
+
+    from mixgen.encoding.renderer import Renderer
+    from mixgen.encoding.rows import RowDataset
+    from mixgen.encoding.shares import check_lengths, measure_shares
+    from mixgen.evaluation.evaluate import Evaluator
+    from mixgen.evaluation.results import say_result
+    from mixgen.training.callbacks import MixProgressCallback, StopCallback
+    from mixgen.training.mix_callback import MixCallback
+    from mixgen.training.trainer import MixTrainer
+
+    config, schedule = recipe.config, recipe.schedule
+    output_dir = Path(str(config.output_dir))
+    chief = config.process_index == 0
     with _refusing_clearly():
         model, tokenizer = _model_and_tokenizer(recipe, state.checkpoint)
     renderer = Renderer(tokenizer)
@@ -147,16 +189,6 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
             ],
             evaluator=evaluator,
         )
-
-    def prepare() -> None:
-        lock.acquire()
-        if inspect() != state:
-            raise OutputError(
-                f"another run was training in output_dir {output_dir} until now: start again"
-            )
-        prepare_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
-
-    lock = RunLock(output_dir)
     for_all(prepare, chief)  # only now, when nothing is left to be refused
     if chief:
         _print_start(recipe, model, dataset, shares)
@@ -174,18 +206,20 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         if chief:
             step = trainer.state.global_step
             print(f"Stopped at step {step}, which is saved. The same command goes on from there.")
-        return
+        return False
     with _saving_clearly(output_dir):
-        trainer.save_model()
+        trainer.save_model(_internal_call=True)  # which leaves pushing to `_push`
         trainer.save_state()
-    _report(recipe)
-    if chief:
-        lock.release()
-        print(f"Done. The model, its tokenizer, recipe.yaml and report.html are in {output_dir}.")
+    if any(gather_object([stop.asked_at is not None])):  # while the model was tried at last
+        if chief:
+            print(f"The model is saved in {output_dir}. The same command makes its report.")
+        raise KeyboardInterrupt
+    return True
 
 
 def _report(recipe: Recipe) -> None:
-    """Tries the model that was saved on the test split, and writes the report and the card."""
+    """Tries the model that was saved on the test split, writes the report and the card, pushes."""
+    import torch
     from accelerate import PartialState
 
     from mixgen.evaluation.evaluate import Evaluator
@@ -202,8 +236,9 @@ def _report(recipe: Recipe) -> None:
     output_dir = Path(str(config.output_dir))
     chief = config.process_index == 0
     PartialState().wait_for_everyone()  # the first process has saved it
-    model, tokenizer = load_checkpoint(output_dir)
+    model, tokenizer = load_checkpoint(output_dir, trust_remote_code=config.trust_remote_code)
     results = []
+    facts = {"command": _command(config, recipe.name), **machine_facts(model, config.device)}
     if config.test_examples:
         if chief:
             print("Trying the model on problems that it was not trained on ...", flush=True)
@@ -215,20 +250,58 @@ def _report(recipe: Recipe) -> None:
             on_task=say_result if chief else None,
             show_progress=chief,
         )
-        results = evaluator.results(model.to(config.device))  # type: ignore[arg-type]
+        facts |= {"split": "test", "num_examples": config.test_examples, "temperature": 0.0}
+        try:
+            results = evaluator.results(model.to(config.device))  # type: ignore[arg-type]
+        except torch.OutOfMemoryError as error:
+            raise RecipeError(
+                f"the model is saved in {output_dir}, but there is too little memory to try it: "
+                f"mixgen eval {output_dir} --batch-size=16 takes less, and --test_examples=0 "
+                "leaves it out"
+            ) from error
     if chief:
         with _saving_clearly(output_dir):
-            facts = {**machine_facts(model), "command": _command(config, recipe.name)}
             save_evaluation(results, facts, output_dir / RESULTS_FILE)
-            write_report(output_dir)
+            for left in write_report(output_dir):
+                print(f"{left} is not mixgen's, and was left as it is.")
+        if config.push_to_hub:
+            _push(config)
+
+
+def _push(config: MixConfig) -> None:
+    """Pushes the model with its card and report to the Hub; the Trainer would push it without."""
+    from huggingface_hub import HfApi
+
+    name = config.hub_model_id or Path(str(config.output_dir)).resolve().name
+    api = HfApi(token=config.hub_token)
+    try:
+        repo = api.create_repo(name, private=config.hub_private_repo, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo.repo_id,
+            folder_path=str(config.output_dir),
+            commit_message="End of training",
+            revision=config.hub_revision,
+            ignore_patterns=["_*", ".*", "checkpoint-*"],
+        )
+    except Exception as error:  # the client raises what its libraries do
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OutputError(
+            f"the model is saved in {config.output_dir}, but cannot be pushed ({reason[:300]}): "
+            f"hf upload {name} {config.output_dir} does so later"
+        ) from error
 
 
 def _command(config: MixConfig, name: str) -> str:
     """What makes this run again from its resolved recipe."""
     launch = "python"
     if config.world_size > 1:
-        launch = f"accelerate launch --num_processes={config.world_size}"
-    return f"{launch} run_train.py recipe.yaml --output_dir=outputs/{name}-again"
+        launch = "accelerate launch"
+        if config.device.type == "cpu":  # without it, only one process starts
+            launch += " --config_file recipes/accelerate/cpu.yaml"
+        launch += f" --num_processes={config.world_size}"
+        if int(os.environ.get("LOCAL_WORLD_SIZE", config.world_size)) < config.world_size:
+            launch += " --num_machines=NUMBER"  # and on each its rank: the reader's to say
+    return f"{launch} run_train.py recipe.yaml --output_dir={shlex.quote(f'outputs/{name}-again')}"
 
 
 @contextmanager

@@ -23,10 +23,10 @@ from mixgen.encoding.rows import RowDataset
 from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule, next_weights
 from mixgen.mixture.schedule import Schedule
 from mixgen.training.callbacks import ECHO_SECONDS, StopCallback
-from mixgen.training.checkpoint import commit, newest_checkpoint, rotate, seal
+from mixgen.training.checkpoint import commit, newest_checkpoint, rotate, seal, write_whole
 from mixgen.training.mix_callback import MixCallback, mean_losses
 from mixgen.training.model import build_model
-from mixgen.training.run_dir import RunLock, inspect_run_dir, prepare_run_dir
+from mixgen.training.run_dir import CARD_MARK, RunLock, inspect_run_dir, prepare_run_dir
 
 STEPS = {
     "per_device_train_batch_size": 2,
@@ -378,6 +378,17 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(
     assert again.state.global_step == 12
 
 
+def test_a_text_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(written, final):
+        raise OSError(errno.ENOSPC, "No space left on device", str(written))
+
+    monkeypatch.setattr("mixgen.training.checkpoint.replace", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_whole(tmp_path / "report.html", "text")
+    assert caught.value.filename == str(tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
 def test_old_checkpoints_are_deleted_only_when_a_new_one_is_in_its_place(mix, renderer, tmp_path):
     trainer_of(mix, renderer, tmp_path, save_steps=2, save_total_limit=2).train()
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
@@ -476,6 +487,31 @@ def test_resume_can_be_demanded_and_forbidden(tmp_path):
     assert inspect_run_dir(tmp_path, RECIPE, resume=True).checkpoint
     with pytest.raises(OutputError, match="holds a run already"):
         inspect_run_dir(tmp_path, RECIPE, resume=False)
+
+
+def test_going_on_with_another_optimizer_is_refused_before_anything_is_written(tmp_path):
+    recipe = RECIPE | {"optim": "muon"}
+    prepare_run_dir(tmp_path, recipe, overwrite=False)
+    add_checkpoint(tmp_path, 5, recipe)
+    other = recipe | {"optim": "adamw_torch"}
+    for finished in (False, True):
+        if finished:
+            (tmp_path / "trainer_state.json").write_text("{}")
+        with pytest.raises(OutputError, match=r"saved by optim muon.*--optim=muon goes on"):
+            inspect_run_dir(tmp_path, other, resume_anyway=True)
+    assert inspect_run_dir(tmp_path, recipe | {"depth": 5}, resume_anyway=True).checkpoint
+
+
+def test_going_on_deletes_the_report_of_the_model_before_but_no_card_of_others(tmp_path):
+    prepare_run_dir(tmp_path, RECIPE, overwrite=False)
+    for name in ("report.html", "evaluation.json", "evaluation-test.json", "notes.txt"):
+        (tmp_path / name).write_text("")
+    for card, is_left in ((f"---\n---\n{CARD_MARK} -->", False), ("# Mine", True)):
+        (tmp_path / "README.md").write_text(card)
+        prepare_run_dir(tmp_path, RECIPE, overwrite=False)
+        assert (tmp_path / "README.md").exists() == is_left
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"recipe.yaml", "notes.txt", "README.md"}
 
 
 def test_overwrite_deletes_what_a_run_writes_and_nothing_else(tmp_path):

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import html.parser
 import json
+import os
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from example_task import TASK
+from safetensors.torch import load_file, save_file
 from small_run import SMALL, trainer_of
 from trained_model import easy_calculator, trained_model
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
-from mixgen import MixConfig, RecipeError
+import mixgen.main
+from mixgen import MixConfig, RecipeError, cli
 from mixgen.cli import app
 from mixgen.errors import MixgenError, OutputError, TaskError
 from mixgen.evaluation.evaluate import Evaluator
@@ -27,6 +35,7 @@ from mixgen.evaluation.report import comparison_rows, write_report
 from mixgen.evaluation.results import (
     conversation_text,
     machine_facts,
+    metric_rows,
     percent,
     result_json,
     result_table,
@@ -207,31 +216,30 @@ def test_the_direction_of_a_metric_follows_from_what_it_counts(mix, tokenizer, t
 # --- loading ---
 
 
+WORDS = [
+    "--depth=1",
+    "--head_dim=32",
+    "--aspect_ratio=32",
+    "--max_seq_len=256",
+    "--per_device_train_batch_size=2",
+    "--calc_weight=1",
+]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run: its folder as `mixgen` finds it."""
     folder = tmp_path_factory.mktemp("runs") / "small"
-    from mixgen.main import main
-
-    status = main(
-        [
-            "--depth=1",
-            "--head_dim=32",
-            "--aspect_ratio=32",
-            "--max_seq_len=256",
-            "--max_steps=4",
-            "--eval_steps=2",
-            "--logging_steps=1",
-            "--eval_examples=3",
-            "--test_examples=6",
-            "--per_device_train_batch_size=2",
-            "--calc_weight=1",
-            "--ttt_weight=0.5",
-            "--calc_max_depth=1",
-            f"--output_dir={folder}",
-        ]
-    )
-    assert status == 0
+    words = [
+        "--max_steps=4",
+        "--eval_steps=2",
+        "--logging_steps=1",
+        "--eval_examples=3",
+        "--test_examples=6",
+        "--ttt_weight=0.5",
+        "--calc_max_depth=1",
+    ]
+    assert mixgen.main.main([*WORDS, *words, f"--output_dir={folder}"]) == 0
     return folder
 
 
@@ -247,13 +255,24 @@ def test_what_is_no_trained_model_is_refused_clearly(run, tmp_path, mix):
     empty.mkdir()
     with pytest.raises(RecipeError, match=r"holds no model \(no config.json\)"):
         load_checkpoint(empty)
-    shutil.copytree(run, empty / "checkpoint-3", ignore=shutil.ignore_patterns("checkpoint-*"))
-    with pytest.raises(RecipeError, match=r"did you mean .*checkpoint-3"):
+    for name in ("checkpoint-9", "checkpoint-10", "checkpoint-best"):
+        (empty / name).mkdir()
+        shutil.copy(run / "config.json", empty / name)
+    with pytest.raises(RecipeError, match=r"did you mean .*checkpoint-10"):
         load_checkpoint(empty)
+    with pytest.raises(RecipeError, match="is a file, not a directory"):
+        load_checkpoint(run / "model.safetensors")
     with pytest.raises(RecipeError, match="cannot be loaded"):
         load_checkpoint(copied(run, tmp_path / "no weights", "*.safetensors"))
     with pytest.raises(RecipeError, match="its tokenizer lacks"):
         load_checkpoint(copied(run, tmp_path / "no tokenizer", "tokenizer*"))
+
+    partial = copied(run, tmp_path / "partial")
+    weights = load_file(partial / "model.safetensors")
+    del weights["transformer.h.0.attn.c_attn.weight"], weights["transformer.wpe.weight"]
+    save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RecipeError, match=r"lacks weights: transformer\.h\.0\.\S+ and 1 more"):
+        load_checkpoint(partial)
 
     broken = copied(run, tmp_path / "broken")
     model, _ = load_checkpoint(broken)
@@ -279,7 +298,7 @@ def test_what_is_no_trained_model_is_refused_clearly(run, tmp_path, mix):
 # --- the command ---
 
 
-def mixgen(*words: object) -> tuple[int, str]:
+def command(*words: object) -> tuple[int, str]:
     """The exit status and the output of the command; a user's error is its message."""
     done = CliRunner().invoke(app, [str(word) for word in words])
     if isinstance(done.exception, MixgenError):
@@ -290,7 +309,7 @@ def mixgen(*words: object) -> tuple[int, str]:
 
 
 def test_eval_prints_tables_and_failures_and_writes_what_it_counted(run):
-    status, shown = mixgen("eval", run, "--num-examples=8", "--failures=2")
+    status, shown = command("eval", run, "--num-examples=8", "--failures=2")
     assert status == 0
     assert "calculator, test split" in shown and "tictactoe, test split" in shown
     assert "calculator, failure 2 of " in shown
@@ -300,12 +319,15 @@ def test_eval_prints_tables_and_failures_and_writes_what_it_counted(run):
     assert {m["group"] for m in calculator["metrics"]} >= {"", "depth 1"}  # the run's settings
     assert "depth 2" not in {m["group"] for m in calculator["metrics"]}
     assert tictactoe["failures"][0]["messages"]
-    assert found["facts"]["parameters"] > 1000
+    facts = found["facts"]
+    assert facts["parameters"] > 1000
+    assert (facts["split"], facts["num_examples"], facts["temperature"]) == ("test", 8, 0.0)
+    assert facts["checkpoint"] == str(run)
 
 
 def test_eval_takes_tasks_split_and_output(run, tmp_path):
     out = tmp_path / "new" / "counts.json"
-    status, shown = mixgen(
+    status, shown = command(
         "eval", run, "--tasks=calculator", "--split=validation", "--num-examples=4",
         f"--output={out}", "--json",
     )  # fmt: skip
@@ -319,6 +341,8 @@ MISTAKES = {
     "no such split": (["eval", "{run}", "--split=tset"], "did you mean 'test'"),
     "no such task": (["eval", "{run}", "--tasks=calculater"], "did you mean 'calculator'"),
     "no such checkpoint": (["eval", "{run}x"], "there is no checkpoint"),
+    "a list of tasks without any": (["eval", "{run}", "--tasks=,"], "names no task"),
+    "a file for a checkpoint": (["eval", "{run}/config.json"], "is a file, not a directory"),
     "no such recipe": (["eval", "{run}", "--recipe={run}/r.yaml"], "cannot be read"),
     "an output that is a folder": (
         ["eval", "{run}", "--num-examples=1", "--tasks=calculator", "--output={run}"],
@@ -333,14 +357,72 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_users_mistake_is_one_clear_line(name, run):
     words, part = MISTAKES[name]
-    status, shown = mixgen(*(word.replace("{run}", str(run)) for word in words))
+    status, shown = command(*(word.replace("{run}", str(run)) for word in words))
     assert status == 2
     assert part in shown.splitlines()[-1]
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_done(run, monkeypatch):
+    monkeypatch.setattr("mixgen.evaluation.loading.load_checkpoint", None)
+    monkeypatch.setattr("mixgen.evaluation.report.write_report", None)
+    for name in ("eval", "report"):
+        assert "it is a directory" in command(name, run, "--output=.")[1]
+        below = run / "config.json" / "out"
+        assert "config.json is a file" in command(name, run, f"--output={below}")[1]
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+            assert "is not writable" in command(name, run, f"--output={run / 'new' / 'out'}")[1]
+    assert not (run / "new").exists()
+
+
+def test_what_was_counted_is_shown_although_it_cannot_be_written(run, monkeypatch):
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mixgen.evaluation.results.save_evaluation", full)
+    words = ["eval", str(run), "--num-examples=1", "--tasks=calculator"]
+    done = CliRunner().invoke(app, words)
+    assert "calculator, test split" in done.output
+    assert isinstance(done.exception, OutputError)
+    assert "evaluation-test.json cannot be written: No space left" in str(done.exception)
+
+
+def test_python_that_comes_with_a_model_runs_only_if_it_is_trusted(run, tmp_path):
+    folder = copied(run, tmp_path / "sly")
+    sly = TASK.replace("NAME", "sly").replace("FLAG", "sly")
+    (folder / "sly.py").write_text(f"{sly}\nopen({str(tmp_path / 'was run')!r}, 'w').close()")
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    recipe["task_files"] = [str(folder / "sly.py")]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    status, shown = command("eval", folder, "--tasks=calculator")
+    assert status == 2 and "--trust-remote-code runs it" in shown
+    assert not (tmp_path / "was run").exists()
+    for given in ((None, "calculator", True), (folder / "recipe.yaml", "calculator", False)):
+        assert [task.name for task in cli._tasks_of(str(folder), *given)] == ["calculator"]
+    assert (tmp_path / "was run").exists()
+
+
+def test_a_task_that_is_named_twice_is_tried_once(run):
+    (task,) = cli._tasks_of(str(run), None, "calculator, calculator", False)
+    assert task.config.max_depth == 1
+
+
+def test_the_command_has_its_two_commands_and_ends_by_a_signal(run, monkeypatch):
+    status, shown = command("--help")
+    assert status == 0 and "eval " in shown and "report " in shown
+
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mixgen.evaluation.report.write_report", interrupted)
+    monkeypatch.setattr(sys, "argv", ["mixgen", "report", str(run)])
+    with pytest.raises(SystemExit, match="130"):
+        cli.main()
+
+
 def test_the_command_says_errors_in_one_line_and_starts_quickly(run):
-    command = [sys.executable, "-m", "mixgen.cli", "eval", "nothing/here"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    words = [sys.executable, "-m", "mixgen.cli", "eval", "nothing/here"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
@@ -359,7 +441,7 @@ def test_a_task_of_a_users_own_is_evaluated_with_its_settings(run, tmp_path):
         f"task_files: [{task_file}]\nweights: {{parity_of_eval: 1.0}}\n"
         "parity_of_eval: {largest: 40}\n"
     )
-    status, shown = mixgen("eval", run, f"--recipe={recipe}", "--split=train")
+    status, shown = command("eval", run, f"--recipe={recipe}", "--split=train")
     assert status == 0, shown
     found = json.loads((run / "evaluation-train.json").read_text())["results"][0]
     assert found["task"] == "parity_of_eval"
@@ -373,7 +455,7 @@ def test_a_task_that_fails_when_it_is_tried_is_named(tokenizer, monkeypatch):
     evaluator = Evaluator([Unscored()], tokenizer, num_examples=2)
     replies = [Turn([assistant("4")]), Turn([assistant("5")])]
     monkeypatch.setattr(Generator, "turns", lambda *given: replies)
-    with pytest.raises(TaskError, match=r"task 'calculator' fails when .*NotImplementedError"):
+    with pytest.raises(TaskError, match=r"task 'calculator': score fails .*NotImplementedError"):
         evaluator.results(trained_model()[0])
 
 
@@ -386,7 +468,20 @@ def test_a_split_without_a_problem_is_said_and_not_counted():
     )
     assert summary_line(result, 1.0) == "parity  has no problems of the test split"
     assert result_json(result)["metrics"] == []
-    assert result_table(result_json(result)).startswith("parity, test split")
+    table = "parity, test split\nno problems of the test split"
+    assert result_table(result_json(result)) == table
+
+
+def test_a_split_without_a_problem_and_notes_are_told_in_report_and_card(run, tmp_path):
+    folder = copied(run, tmp_path / "none")
+    none = Metric(name="exact", count=0, total=0)
+    result = Result(task="parity", split="test", metrics=[none], trials=[], note="Odd <numbers>.")
+    save_evaluation([result], {}, folder / "evaluation.json")
+    assert write_report(folder) == []
+    page, card = Page((folder / "report.html").read_text()), (folder / "README.md").read_text()
+    for text in (page.text, card, result_table(result_json(result))):
+        assert "o problems of the test split" in text
+        assert "Odd <numbers>." in text
 
 
 # --- the report ---
@@ -421,7 +516,35 @@ def test_a_run_ends_with_a_report_and_a_model_card(run):
     for plot in ("loss_by_task.png", "skill.png"):
         assert f"]({plot})" in card
         assert (run / plot).read_bytes().startswith(b"\x89PNG")
-    assert "| calculator | exact |" in card
+    assert "### calculator\n" in card and "| exact |" in card
+    for text in (page.text, card):
+        assert "Test split, num_examples 6, greedy decoding; tools really run." in text
+        assert "asked at the start" in text
+
+
+def test_the_use_that_a_card_shows_runs(run, tmp_path, capsys):
+    _, _, rest = (run / "README.md").read_text().partition("```python\n")
+    program = tmp_path / "use.py"
+    program.write_text(rest.partition("```")[0].replace("path or name of this model", str(run)))
+    runpy.run_path(str(program))
+    assert capsys.readouterr().out.strip()
+
+
+def test_a_card_that_is_not_mixgens_is_left_as_it_is(run, tmp_path):
+    folder = copied(run, tmp_path / "edited")
+    (folder / "README.md").write_text("# Mine")
+    status, shown = command("report", folder)
+    assert status == 0 and "README.md is not mixgen's, and was left as it is." in shown
+    assert (folder / "README.md").read_text() == "# Mine"
+    assert "not mixgen's" not in command("report", copied(run, tmp_path / "own"))[1]
+
+
+def test_the_report_of_one_run_goes_where_it_is_asked_to(run, tmp_path):
+    before = (run / "report.html").stat().st_mtime_ns
+    status, shown = command("report", run, f"--output={tmp_path / 'new' / 'page.html'}")
+    assert status == 0 and "page.html" in shown
+    assert "<h1>small</h1>" in (tmp_path / "new" / "page.html").read_text()
+    assert (run / "report.html").stat().st_mtime_ns == before
 
 
 def test_the_report_tells_what_the_files_of_the_run_say(run):
@@ -442,7 +565,7 @@ def test_the_report_tells_what_the_files_of_the_run_say(run):
 
 def test_what_a_model_writes_is_text_in_the_page_and_no_markup(run, tmp_path):
     folder = copied(run, tmp_path / "sly")
-    sly = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    sly = "<script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m"
     trial = Trial(messages=[user(sly), assistant(sly)], score=Score(value=0.0, reason=sly))
     metrics = [Metric(name="exact", count=0, total=1)]
     model, _ = load_checkpoint(folder)
@@ -451,13 +574,33 @@ def test_what_a_model_writes_is_text_in_the_page_and_no_markup(run, tmp_path):
     write_report(folder)
     page = Page((folder / "report.html").read_text())
     assert "script" not in page.tags and "img" not in page.tags
-    assert page.text.count(sly) == 3
+    seen = sly.replace("\x1b", r"\x1b")
+    assert page.text.count(seen) == 3
+    assert conversation_text([user("\x9b0m\0\tb")]) == "user       \\x9b0m\\x00\tb"
 
 
 def test_a_report_without_a_final_evaluation_says_so(run, tmp_path):
     folder = copied(run, tmp_path / "unevaluated", "evaluation*.json", "report.html")
     write_report(folder)
     assert "was not tried on its tasks" in (folder / "report.html").read_text()
+    for name in ("report.html", "README.md"):  # nothing is said that is not known
+        text = (folder / name).read_text()
+        assert "0 parameters" not in text and " on ." not in text and "None" not in text
+    rows = dict(comparison_rows([read_run(folder)]))
+    assert rows["parameters"] == ""
+
+
+def test_what_mixgen_eval_has_counted_is_in_the_next_report(run, tmp_path):
+    folder = copied(run, tmp_path / "later", "evaluation*.json")
+    content = json.loads((run / "evaluation.json").read_text())
+    (folder / "evaluation.json").write_text(json.dumps({"facts": {"device": "A"}, "results": []}))
+    content["facts"] |= {"device": "B", "num_examples": 7}
+    (folder / "evaluation-test.json").write_text(json.dumps(content))
+    found = read_run(folder)
+    assert [result["task"] for result in found.results] == ["calculator", "tictactoe"]
+    assert (found.facts["device"], found.facts["num_examples"]) == ("A", 7)
+    (folder / "evaluation.json").unlink()
+    assert read_run(folder).facts["device"] is None  # of the evaluation, not of training
 
 
 def test_runs_are_compared_in_one_table_and_on_one_plot(run, tmp_path):
@@ -465,7 +608,7 @@ def test_runs_are_compared_in_one_table_and_on_one_plot(run, tmp_path):
     recipe = (other / "recipe.yaml").read_text()
     (other / "recipe.yaml").write_text(recipe.replace("\ndepth: 1\n", "\ndepth: 7\n"))
     page = tmp_path / "both.html"
-    status, shown = mixgen("report", run, other, f"--output={page}")
+    status, shown = command("report", run, other, f"--output={page}")
     assert status == 0
     rows = {row[0]: row[1:] for row in comparison_rows([read_run(run), read_run(other)])}
     assert rows[""] == ["small", "other"]
@@ -478,14 +621,59 @@ def test_runs_are_compared_in_one_table_and_on_one_plot(run, tmp_path):
     assert "small: calculator" in page.read_text()
 
 
-def test_a_damaged_evaluation_is_one_clear_error(run, tmp_path):
+def without(content, *path):
+    """A copy of JSON without one of its keys."""
+    copy = json.loads(json.dumps(content))
+    inner = copy
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    return copy
+
+
+def test_a_damaged_file_of_a_run_is_one_clear_error_that_names_it(run, tmp_path):
     folder = copied(run, tmp_path / "damaged")
-    found = json.loads((folder / "evaluation.json").read_text())
-    del found["results"][0]["metrics"][0]["count"]  # as another version may have written it
-    for text in ("{", "[]", json.dumps(found)):
-        (folder / "evaluation.json").write_text(text)
-        with pytest.raises(OutputError, match=r"evaluation.json cannot be read"):
-            write_report(folder)
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    state = json.loads((run / "trainer_state.json").read_text())
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    seen = next(i for i, entry in enumerate(state["log_history"]) if "loss" in entry)
+    damages = {
+        "evaluation.json": [
+            [],
+            {**evaluation, "facts": None},
+            {**evaluation, "facts": {"parameters": None}},
+            {**evaluation, "results": [None]},
+            without(evaluation, "results", 0, "metrics", 0, "count"),
+            without(evaluation, "results", 0, "conversations"),
+            without(evaluation, "results", 0, "failures", 0, "messages", 0, "content"),
+        ],
+        "trainer_state.json": [
+            [],
+            {"log_history": None},
+            {"log_history": ["x"]},
+            without(state, "log_history", seen, "num_input_tokens_seen"),
+        ],
+        "recipe.yaml": [
+            [],
+            {**recipe, "weights": [1]},
+            {**recipe, "weights": {"calculator": None}},
+            {**recipe, "weights": {"calculator": {}}},
+        ],
+    }
+    for name, contents in damages.items():
+        for text in ("{", *map(json.dumps, contents)):
+            (folder / name).write_text(text)
+            with pytest.raises(OutputError, match=rf"{name} cannot be read"):
+                read_run(folder)
+        shutil.copy(run / name, folder)
+    assert read_run(folder).results
+
+
+def test_a_name_with_dollars_is_no_formula(run, tmp_path):
+    dollars = copied(run, tmp_path / r"a$\frac$b")
+    status, shown = command("report", run, dollars, f"--output={tmp_path / 'both.html'}")
+    assert status == 0, shown
+    assert (tmp_path / "both.html").read_text().count("<svg") == 2
 
 
 def test_figures_are_told_without_more_precision_than_they_have():
@@ -499,6 +687,8 @@ def test_figures_are_told_without_more_precision_than_they_have():
         ],
         trials=[],
     )
+    row = metric_rows(result_json(result))[0]
+    assert (row.value, row.counted) == ("99.8 %", "998 of 1,000 problems")
     table = result_table(result_json(result)).splitlines()
     assert " ".join(table[2].split()) == "exact 99.8 % 998 of 1,000 problems 99.3 to 99.9 %"
     assert " ".join(table[3].split()) == "losses 3 3 of 80 lines"
@@ -538,3 +728,90 @@ def test_a_saved_tokenizer_makes_the_prompts_that_the_model_is_tried_with(run):
     )
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert Renderer(tokenizer).prompt_ids(example["messages"][:1]) == ids
+
+
+# --- the end of a run ---
+
+
+def test_ctrl_c_while_a_run_tries_its_model_at_last_ends_it_once_the_model_is_saved(
+    tmp_path, monkeypatch, capsys
+):
+    def evaluate(trainer, *given, **settings):
+        signal.raise_signal(signal.SIGINT)
+        return {}
+
+    words = [*WORDS, "--max_steps=1", "--eval_steps=1", "--test_examples=1"]
+    words.append(f"--output_dir={tmp_path}")
+    with monkeypatch.context() as patched:
+        patched.setattr(MixTrainer, "evaluate", evaluate)
+        assert mixgen.main.main(words) == 130
+    assert "The same command makes its report." in capsys.readouterr().out
+    assert (tmp_path / "model.safetensors").is_file()
+    assert not (tmp_path / "report.html").exists()
+
+    def results(*given):
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Evaluator, "results", results)
+        assert mixgen.main.main(words) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"the model is saved in {tmp_path}" in line and "--batch-size" in line
+    assert mixgen.main.main(words) == 0
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_the_model_that_was_trained_is_gone_before_the_saved_one_is_tried(tmp_path, monkeypatch):
+    models = []
+    save_state = MixTrainer.save_state
+
+    def save(trainer):
+        models.append(weakref.ref(trainer.model))
+        save_state(trainer)
+
+    def report(recipe):
+        assert [model() for model in models] == [None]
+
+    monkeypatch.setattr(MixTrainer, "save_state", save)
+    monkeypatch.setattr(mixgen.main, "_report", report)
+    words = [*WORDS, "--max_steps=1", "--eval_steps=0", f"--output_dir={tmp_path}"]
+    assert mixgen.main.main(words) == 0
+    assert len(models) == 1
+
+
+def test_a_report_tells_how_its_run_was_launched(monkeypatch):
+    def told(world_size, device, name="a"):
+        config = SimpleNamespace(world_size=world_size, device=torch.device(device))
+        return mixgen.main._command(config, name)
+
+    script = "run_train.py recipe.yaml --output_dir"
+    assert told(1, "cpu") == f"python {script}=outputs/a-again"
+    assert told(1, "cpu", "my run") == f"python {script}='outputs/my run-again'"
+    assert told(2, "cuda") == f"accelerate launch --num_processes=2 {script}=outputs/a-again"
+    assert "--config_file recipes/accelerate/cpu.yaml --num_processes=2 run" in told(2, "cpu")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert "--num_processes=16 --num_machines=NUMBER" in told(16, "cuda")
+
+
+def test_a_push_takes_the_card_and_the_report_and_no_checkpoints(run, monkeypatch):
+    pushed = {}
+
+    class Api:
+        def __init__(self, token):
+            pass
+
+        def create_repo(self, name, **settings):
+            return SimpleNamespace(repo_id=f"me/{name}")
+
+        def upload_folder(self, **settings):
+            pushed.update(settings)
+            raise ConnectionError("no network")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    config = SimpleNamespace(
+        output_dir=run, hub_token=None, hub_model_id=None, hub_private_repo=None, hub_revision=None
+    )
+    with pytest.raises(OutputError, match=r"is saved in .* cannot be pushed .*no network"):
+        mixgen.main._push(config)
+    assert pushed["repo_id"] == "me/small"
+    assert "checkpoint-*" in pushed["ignore_patterns"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 
 from mixgen import MixConfig
 from mixgen.encoding import tokenizer as tk
-from mixgen.evaluation.generation import Generator
+from mixgen.evaluation.generation import NO_CONTEXT, Generator
 from mixgen.tasks.messages import assistant, call, tool, user
 from mixgen.tasks.tictactoe import TicTacToe
 from mixgen.training.model import build_model
@@ -91,19 +91,49 @@ def test_replies_do_not_depend_on_the_batch(batch_size):
     assert Generator(model, renderer).turns(asked[::-1], tools) == whole[::-1]
 
 
-def test_batches_are_at_least_ten_times_as_fast_as_one_at_a_time():
+@contextmanager
+def counting(model):
+    """The number of rows in each call of a model."""
+    rows: list[int] = []
+    hook = model.register_forward_pre_hook(
+        lambda _, args, given: rows.append(len(given["input_ids"])), with_kwargs=True
+    )
+    try:
+        yield rows
+    finally:
+        hook.remove()
+
+
+def test_a_batch_calls_the_model_a_tenth_as_often_as_one_at_a_time():
     model, renderer = trained_model()
     tools = easy_calculator().tools
     asked = questions(128)
-    generator = Generator(model, renderer, max_new_tokens=MAX_NEW_TOKENS)
-    generator.turns(asked[:4], tools)
-    started = time.process_time()
-    generator.turns(asked, tools)
-    batched = (time.process_time() - started) / len(asked)
-    started = time.process_time()
-    for one in asked[:16]:
-        one_by_one(model, renderer, one, tools())
-    assert (time.process_time() - started) / 16 > 10 * batched
+    with counting(model) as batched:
+        Generator(model, renderer, max_new_tokens=MAX_NEW_TOKENS).turns(asked, tools)
+    with counting(model) as alone:
+        for one in asked[:16]:
+            one_by_one(model, renderer, one, tools())
+    assert len(alone) / 16 > 10 * len(batched) / 128
+    assert sum(batched) / 128 < 3 * len(alone) / 16  # nor are the rows long idle
+
+
+def test_a_batch_ends_when_most_of_its_rows_are_done(renderer):
+    model = constant_model(renderer, tk.ASSISTANT_END, context=256)
+    plain, letter = model.forward, renderer.text_ids("a")[0]
+
+    def forward(*args, **kwargs):  # only long conversations go on, and on
+        out = plain(*args, **kwargs)
+        out.logits[kwargs["attention_mask"].sum(dim=1) > 40, :, letter] = 100.0
+        return out
+
+    model.forward = forward
+    asked = [[user("1+1?")]] * 15 + [[user("1+" * 25 + "1?")]]
+    generator = Generator(model, renderer, max_new_tokens=100)
+    with counting(model) as rows:
+        turns = generator.turns(asked, easy_calculator().tools)
+    assert [turn.fault for turn in turns] == [""] * 15 + ["too many tokens in one turn"]
+    assert turns[-1].messages == [assistant("a" * 100)]
+    assert sum(rows) < 16 * 100 / 5  # to the end it would be 16 rows each time
 
 
 def test_later_turns_go_on_from_what_the_tools_did_before():
@@ -244,12 +274,91 @@ def test_drawn_replies_follow_from_the_seed_and_leave_the_global_state_alone():
     assert drawn(1, temperature=1e-4) == Generator(model, renderer).turns(asked, tools)
 
 
-def test_the_model_is_left_in_the_mode_it_was_in():
-    model, renderer = trained_model()
-    model.train()
-    Generator(model, renderer).turns(questions(2), easy_calculator().tools)
-    assert model.training
-    model.eval()
+def test_the_model_is_left_as_it_was_also_after_an_error(renderer):
+    model = constant_model(renderer, tk.ASSISTANT_END).train()
+    settings = model.generation_config
+
+    class Broken:
+        def call(self, name, arguments):
+            raise OSError("gone")
+
+    Generator(model, renderer).turns([[user("1+1?")]], easy_calculator().tools)
+    assert model.training and model.generation_config is settings
+    once = {tk.ASSISTANT_START: tk.PYTHON_START, tk.PYTHON_START: tk.PYTHON_END}
+    model = scripted_model(renderer, once).train()
+    settings = model.generation_config
+    with pytest.raises(OSError, match="gone"):
+        Generator(model, renderer).turns([[user("1+1?")]], Broken)
+    assert model.training and model.generation_config is settings
+
+
+def test_nothing_that_a_model_keeps_of_generation_hinders_training(renderer):
+    model = constant_model(renderer, tk.ASSISTANT_END)
+    plain = model.forward
+
+    def forward(*args, **kwargs):
+        model.register_buffer("kept", kwargs["input_ids"].float(), persistent=False)
+        return plain(*args, **kwargs)
+
+    model.forward = forward
+    Generator(model, renderer).turns([[user("1+1?")]], easy_calculator().tools)
+    assert not model.kept.is_inference()
+    (model.kept * model.transformer.wte.weight.sum()).sum().backward()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"repetition_penalty": 50.0}, {"no_repeat_ngram_size": 1}, {"num_beams": 2}],
+    ids=str,
+)
+def test_a_models_own_settings_of_generation_do_not_change_its_replies(setting, renderer):
+    model = constant_model(renderer, tk.ASSISTANT_END)
+    plain, letter = model.forward, renderer.text_ids("a")[0]
+
+    def forward(*args, **kwargs):  # "a" again and again, up to 20 tokens
+        out = plain(*args, **kwargs)
+        out.logits[kwargs["attention_mask"].sum(dim=1) < 20, :, letter] = 100.0
+        return out
+
+    model.forward = forward
+    (expected,) = Generator(model, renderer).turns([[user("1+1?")]], easy_calculator().tools)
+    assert expected.messages[-1]["content"].startswith("aaaaa")
+    for name, value in setting.items():
+        setattr(model.generation_config, name, value)
+    (turn,) = Generator(model, renderer).turns([[user("1+1?")]], easy_calculator().tools)
+    assert turn == expected
+
+
+def test_an_id_beyond_the_tokenizer_ends_a_turn_with_a_fault(renderer):
+    model = constant_model(renderer, tk.ASSISTANT_END)
+    with torch.no_grad():
+        size = model.transformer.wte.weight.shape[0]
+        assert size > len(renderer.tokenizer)  # it is padded
+        model.transformer.wte.weight[size - 1] = 2 * model.transformer.ln_f.bias
+    (turn,) = Generator(model, renderer).turns([[user("1+1?")]], easy_calculator().tools)
+    assert turn.fault == "writes what is no token"
+
+
+class Printing:
+    """A tool that prints one text, whatever it is asked."""
+
+    def __init__(self, output: str):
+        self.output = output
+
+    def call(self, name, arguments):
+        return self.output
+
+
+def test_a_tools_output_has_a_limit_and_is_text_that_can_be_encoded(renderer):
+    once = {tk.ASSISTANT_START: tk.PYTHON_START, tk.PYTHON_START: tk.PYTHON_END}
+    model = scripted_model(renderer, {**once, tk.OUTPUT_END: tk.ASSISTANT_END})
+    generator = Generator(model, renderer)
+    generator.context = NO_CONTEXT
+    (turn,) = generator.turns([[user("1+1?")]], lambda: Printing("1" * 200_000))
+    assert turn.fault == "the tool's output is too long"
+    assert [message["role"] for message in turn.messages] == ["assistant"]
+    (turn,) = generator.turns([[user("1+1?")]], lambda: Printing("half \ud800."))
+    assert not turn.fault and turn.messages[1]["content"] == "half ?."
 
 
 def test_calls_are_read_as_they_are_written():
@@ -261,3 +370,10 @@ def test_calls_are_read_as_they_are_written():
     ]:
         assert tk.read_call(tk.call_text(name, arguments)) == (name, arguments)
     assert tk.read_call("f({" * 5000) == ("python", {"code": "f({" * 5000})
+
+
+@pytest.mark.parametrize(
+    "text", [r'f({"a": "\ud800"})', r'f({"\udfff": 1})', 'f({"a": 1e999})', 'f({"a": [NaN]})']
+)
+def test_a_call_that_cannot_be_written_again_is_code(text):
+    assert tk.read_call(text) == ("python", {"code": text})

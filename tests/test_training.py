@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 
 import pytest
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from mixgen import MixConfig, MixTrainer, RecipeError, configure_mix
 from mixgen.encoding.rows import RowDataset
+from mixgen.training.callbacks import MixProgressCallback, StopCallback
 from mixgen.training.mix_callback import MixCallback
 from mixgen.training.model import build_model, load_pretrained
 from mixgen.training.trainer import collate
@@ -211,6 +213,30 @@ def test_a_task_that_dominates_is_named_once_with_the_weight_that_evens_it_out(
     assert "warning" not in capsys.readouterr().out
 
 
+# --- the end of a run ---
+
+
+def test_a_best_model_that_no_checkpoint_holds_is_said(mix, renderer, tmp_path, capsys):
+    trainer = trainer_of(mix, renderer, tmp_path, max_steps=1)
+    callback = MixProgressCallback(trainer.task_names)
+    for best, is_said in ((None, True), ("checkpoint-1", False)):
+        trainer.args.load_best_model_at_end = True
+        trainer.state.best_model_checkpoint = best
+        trainer.state.max_steps = trainer.state.global_step = 1
+        callback.on_train_begin(trainer.args, trainer.state, trainer.control)
+        callback.on_train_end(trainer.args, trainer.state, trainer.control)
+        assert ("warning: no checkpoint is the best by" in capsys.readouterr().out) is is_said
+
+
+def test_a_request_to_stop_is_answered_once_and_by_the_first_process(capfd, monkeypatch):
+    for rank, times in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        with StopCallback().watching():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)  # the launcher's echo
+        assert capfd.readouterr().out.count("Stopping after this step") == times
+
+
 # --- the model ---
 
 
@@ -263,6 +289,7 @@ def test_fine_tuning_starts_from_a_checkpoint_with_its_tokenizer(mix, tokenizer,
             vocab_size=len(backend.get_vocab()), n_positions=600, n_embd=32, n_layer=1, n_head=1
         )
     )
+    base.generation_config.repetition_penalty = 9.0
     base.save_pretrained(tmp_path / "base")
 
     config = MixConfig(
@@ -275,6 +302,10 @@ def test_fine_tuning_starts_from_a_checkpoint_with_its_tokenizer(mix, tokenizer,
         use_cpu=True,
     )
     model, found = load_pretrained(config)
+    assert model.generation_config.to_diff_dict().keys() <= {
+        *("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version")
+    }
+    assert model.generation_config.eos_token_id == found.eos_token_id
     old = len(backend.get_vocab())
     assert model.get_input_embeddings().num_embeddings == len(found) == old + 10
     assert torch.equal(model.transformer.wte.weight[:old], base.transformer.wte.weight)
@@ -312,15 +343,52 @@ def test_a_token_budget_sets_the_number_of_steps(tmp_path):
     assert config.max_steps == 20
 
 
+BEST = {"load_best_model_at_end": True, "metric_for_best_model": "calculator/exact"}
+
+
+@pytest.mark.parametrize(
+    ("given", "strategy"),
+    [
+        ({}, "no"),
+        ({"eval_steps": 5}, "steps"),
+        ({"eval_steps": 0}, "no"),
+        ({"eval_steps": 5, "eval_strategy": "steps"}, "steps"),
+        ({"eval_steps": 5, "eval_strategy": "no"}, "no"),
+    ],
+)
+def test_eval_steps_turn_evaluation_on_unless_it_is_turned_off(given, strategy, tmp_path):
+    assert MixConfig(output_dir=str(tmp_path), use_cpu=True, **given).eval_strategy == strategy
+
+
+def test_saves_at_evaluations_pass_as_steps_and_as_shares(tmp_path):
+    for steps in (
+        {"eval_steps": 2, "save_steps": 4},
+        {"eval_steps": 0.25, "save_steps": 0.5},
+        {"eval_steps": 0.25, "save_steps": 6},
+    ):
+        MixConfig(output_dir=str(tmp_path), use_cpu=True, max_steps=12, **BEST, **steps)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"train_tokens": 10, "max_steps": 3}, "both set the length"),
         ({"depth": 0}, "depth must be a positive integer, got 0"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"seed": 2**32}, "seed must be at least 0, at most 4.29497e\\+09, got 4294967296"),
+        ({"seed": 2**32}, "seed must be at least 0, at most 4,294,967,295, got 4294967296"),
         ({"per_device_train_batch_size": 0}, "must be a positive integer, got 0"),
         ({"learning_rate": math.nan}, "learning_rate must be at least 0, got nan"),
+        ({"learning_rate": math.inf}, "learning_rate must be at least 0 and finite, got inf"),
+        ({"eval_delay": -1.0}, "eval_delay must be at least 0, got -1"),
+        ({"per_device_eval_batch_size": 0}, "per_device_eval_batch_size must be a positive int"),
+        ({"eval_accumulation_steps": 2}, "not supported: set per_device_eval_batch_size"),
+        ({"prediction_loss_only": True}, "prediction_loss_only is not supported"),
+        ({"batch_eval_metrics": True}, "batch_eval_metrics is not supported"),
+        ({"do_predict": True}, "do_predict is not supported: set test_examples"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "reduce_lr_on_plateau is not supported"),
+        ({"optim": "adamw_torch", "optim_args": "matrix_lr=1"}, "matrix_lr needs optim muon"),
+        ({**BEST, "eval_steps": 0.5, "save_steps": 3, "max_steps": 4}, "got 3 and 2"),
+        ({**BEST, "eval_steps": 0.3, "save_steps": 0.9, "max_steps": 11}, "got 10 and 4"),
         ({"num_train_epochs": 5.0}, "num_train_epochs is not supported: the data has no end"),
         ({"resume_from_checkpoint": "x"}, "resume_from_checkpoint is not supported"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor is not supported"),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from example_task import TASK
 
 ROOT = Path(__file__).parent.parent
 QUICK = "recipes/quickstart.yaml"
@@ -190,6 +191,15 @@ def test_more_gpu_processes_than_gpus_is_one_clear_line():
     }
     done = run([QUICK], **env, CUDA_VISIBLE_DEVICES="")
     assert_one_line(done, ["8 processes", "0 GPUs", "recipes/accelerate/cpu.yaml"])
+
+
+def test_a_task_that_cannot_be_scored_is_refused_before_training(tmp_path):
+    task, _, _ = TASK.partition("    def score")
+    (tmp_path / "mine.py").write_text(task.replace("NAME", "unscored").replace("FLAG", "unscored"))
+    words = ["--task_files", str(tmp_path / "mine.py"), "--unscored_weight=1", "--depth=1"]
+    done = run([*words, f"--output_dir={tmp_path / 'run'}"])
+    assert_one_line(done, ["task 'unscored': score fails (NotImplementedError)"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_run_in_the_output_directory_is_one_clear_line_and_stays(tmp_path):

@@ -103,6 +103,8 @@ def call_text(name: str, arguments: dict[str, object]) -> str:
 def read_call(text: str) -> tuple[str, dict[str, Any]]:
     """The name and arguments of a call, from what stands between its markers.
 
+    Arguments that are no JSON in UTF-8 (`1e999`, half a surrogate pair) are code like any other.
+
     Example:
         >>> read_call("1+1"), read_call('search({"query": "owls"})')
         (('python', {'code': '1+1'}), ('search', {'query': 'owls'}))
@@ -110,6 +112,7 @@ def read_call(text: str) -> tuple[str, dict[str, Any]]:
     if named := _NAMED_CALL.fullmatch(text):
         try:
             arguments = json.loads(named[2])
+            json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
             arguments = None
         if isinstance(arguments, dict):

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mixgen.encoding.renderer import Renderer
 from mixgen.errors import RecipeError, TaskError, nearest
 from mixgen.evaluation.generation import Generator
 from mixgen.tasks.base import Task
-from mixgen.tasks.trial import Answer, Conversation, Metric, Result, Turn
+from mixgen.tasks.messages import assistant
+from mixgen.tasks.trial import Answer, Conversation, Metric, Result, Turn, blaming
 from mixgen.tools.session import ToolSession
 
 if TYPE_CHECKING:
@@ -24,15 +26,6 @@ if TYPE_CHECKING:
     from mixgen.training.config import MixConfig
 
 FORGED: Final = "forged_outputs"
-# What a mistake in a user's own task raises.
-TASK_FAULTS: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    TypeError,
-)
 
 
 class Evaluator:
@@ -85,11 +78,14 @@ class Evaluator:
         Returns:
             The tasks' results, each with the metric `forged_outputs` added: in how many turns the
             model would have written tool output itself, had it been let.
+
+        Raises:
+            TaskError: A task's own code fails, or gives what it should not.
         """
         generator = Generator(model, self.renderer, **self.settings)
         results = []
         for task in self.tasks:
-            answer = _Counting(_shared(generator.turns, task.tools))
+            answer = _Counting(_shared(generator.turns, partial(_Tools, task)))
             started = time.monotonic()
             results.append(self._try(task, answer))
             if self.on_task:
@@ -97,41 +93,51 @@ class Evaluator:
         return results
 
     def _try(self, task: Task, answer: _Counting) -> Result:
-        try:
-            result = task.evaluate(answer, split=self.split, num_examples=self.num_examples)
-        except TASK_FAULTS as error:
-            raise TaskError(
-                f"task {task.name!r} fails when a model is tried on it "
-                f"({type(error).__name__}: {error}); --test_examples=0 leaves that out"
-            ) from error
+        result: object = task.evaluate(answer, split=self.split, num_examples=self.num_examples)
+        if not isinstance(result, Result):
+            raise TaskError(f"task {task.name!r}: evaluate must give a Result, got {result!r:.200}")
         forged = Metric(
-            name=FORGED, count=answer.forged, total=answer.turns, unit="turns", is_fault=True
+            name=FORGED,
+            count=answer.forged,
+            total=answer.turns,
+            unit="turns",
+            is_fault=True,
+            is_sample=all(metric.is_sample for metric in result.metrics[:1]),
         )
         return dataclasses.replace(result, metrics=[*result.metrics, forged])
 
     def check_metric(self, config: MixConfig) -> None:
         """Makes sure that `metric_for_best_model` is one of these, and settles its direction.
 
+        Where a run tries its model at all, this also finds tasks that could not be tried.
+
         Raises:
             RecipeError: It is none; the error names the nearest.
+            TaskError: A task's own code fails, or gives what it should not.
         """
         name = config.metric_for_best_model
-        if name is None:
+        if name is None and config.eval_strategy == "no" and not config.test_examples:
             return
         kinds = self.metric_kinds()
+        if name is None:
+            return
         if name not in kinds:
             raise RecipeError(f"unknown metric_for_best_model {name!r}: {nearest(name, kinds)}")
         config.greater_is_better = not kinds[name]
 
     def metric_kinds(self) -> dict[str, bool]:
         """The metrics that `__call__` gives, and whether each counts faults; no model is needed."""
-        silent = _Counting(lambda conversations: [Turn([], "silent")] * len(conversations))
-        return {
-            f"{task.name}/{metric.name}": metric.is_fault
-            for task in self.tasks
-            for metric in self._try(task, silent).metrics
-            if not metric.group
-        }
+
+        def silent(conversations: Sequence[Conversation]) -> list[Turn]:
+            return [Turn([assistant("")]) for _ in conversations]  # no fault: it is scored
+
+        kinds = {}
+        for task in self.tasks:
+            _Tools(task)
+            for metric in self._try(task, _Counting(silent)).metrics:
+                if not metric.group:
+                    kinds[f"{task.name}/{metric.name}"] = metric.is_fault
+        return kinds
 
 
 class _Counting:
@@ -147,6 +153,23 @@ class _Counting:
         self.turns += len(turns)
         self.forged += sum(turn.forged > 0 for turn in turns)
         return turns
+
+
+class _Tools:
+    """The tools of one conversation, whose failures are told as their task's."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task.name
+        with blaming(self.task, "tools"):
+            self.session = task.tools()
+
+    def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """See `ToolSession.call`."""
+        with blaming(self.task, f"tool {name}"):
+            output: object = self.session.call(name, arguments)
+        if not isinstance(output, str):
+            raise TaskError(f"task {self.task!r}: tool {name} must give text, got {output!r:.200}")
+        return output
 
 
 def _shared(

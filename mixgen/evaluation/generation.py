@@ -45,6 +45,7 @@ MASKED: Final = (tk.OUTPUT_START, tk.OUTPUT_END)
 IN_TURNS: Final = {tk.PYTHON_START, tk.PYTHON_END, tk.ASSISTANT_END}  # what a model may write
 READING: Final = 8  # tokens that are read in at the cost of one that is written, about
 NO_CONTEXT: Final = 1_000_000  # tokens, of a model that names no limit
+MAX_OUTPUT: Final = 4_096  # tokens of what a tool prints
 
 
 class Generator:
@@ -83,6 +84,7 @@ class Generator:
         self.show_progress = show_progress
         self.context: int = getattr(model.config, "max_position_embeddings", None) or NO_CONTEXT
         self.special_names = {number: token for token, number in renderer.special.items()}
+        self.known_ids = frozenset(renderer.tokenizer.get_vocab().values())  # a model may have more
         self._num_batches = 0
 
     def turns(
@@ -95,8 +97,24 @@ class Generator:
             tools: Makes the tools of one conversation, such as `task.tools`.
         """
         rows = [_Row(self, conversation, tools) for conversation in conversations]
-        was_training = self.model.training
+        was_training, settings = self.model.training, self.model.generation_config
         self.model.eval()
+        # `generate` would fill what a config leaves open from the model's own: penalties, beams.
+        special = self.renderer.special
+        self.model.generation_config = GenerationConfig(
+            bos_token_id=special[tk.BOS],
+            eos_token_id=special[tk.ASSISTANT_END],
+            pad_token_id=special[tk.PAD],
+        )
+        try:
+            self._finish(rows)
+        finally:
+            self.model.generation_config = settings
+            self.model.train(was_training)
+        return [Turn(row.messages, row.fault, row.forged) for row in rows]
+
+    def _finish(self, rows: list[_Row]) -> None:
+        """Generates batch after batch until all rows are done."""
         # Rows of like length share a batch, which wastes least on padding.
         waiting = sorted((row for row in rows if not row.done), key=lambda row: len(row.ids))
         # disable=None: no bar where the output is no terminal
@@ -107,10 +125,7 @@ class Generator:
                 self._generate(batch)
                 waiting = [row for row in batch if not row.done] + waiting
                 bar.update(len(rows) - len(waiting) - bar.n)
-        self.model.train(was_training)
-        return [Turn(row.messages, row.fault, row.forged) for row in rows]
 
-    @torch.inference_mode()
     def _generate(self, rows: list[_Row]) -> None:
         """Goes on with some rows until all or most of them are done."""
         pad_id = self.renderer.special[tk.PAD]
@@ -124,14 +139,16 @@ class Generator:
         if self.temperature:
             settings = {"do_sample": True, "temperature": self.temperature, "top_k": 0}
         self._num_batches += 1
-        with torch.random.fork_rng(enabled=bool(self.temperature)):
+        device = self.model.device
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices, enabled=bool(self.temperature)):
             if self.temperature:
                 torch.manual_seed(stream(self.seed, "generation", self._num_batches))
             self.model.generate(  # type: ignore[operator]
-                input_ids=ids_BT.to(self.model.device),
-                attention_mask=mask_BT.to(self.model.device),
+                input_ids=ids_BT.to(device),
+                attention_mask=mask_BT.to(device),
                 generation_config=GenerationConfig(
-                    max_new_tokens=min(row.room for row in rows), pad_token_id=pad_id, **settings
+                    max_new_tokens=min(row.room for row in rows), **settings
                 ),
                 logits_processor=LogitsProcessorList([_Ruling(rows, self.renderer.special)]),
                 stopping_criteria=StoppingCriteriaList([_Listening(rows)]),
@@ -165,6 +182,7 @@ class _Row:
                 function = made["function"]
                 self._tools.call(function["name"], function["arguments"])
         self._special = generator.special_names
+        self._known = generator.known_ids
         if self.room <= 0:
             self._stop(f"the conversation leaves no room in a context of {generator.context}")
 
@@ -185,7 +203,9 @@ class _Row:
     def _write(self, token: int) -> None:
         name = self._special.get(token)
         in_call = self._before_call is not None
-        if name is None:
+        if token not in self._known:
+            self._stop("writes what is no token")
+        elif name is None:
             self._written.append(token)
         elif name not in IN_TURNS:
             self._stop(f"writes {name} in its turn")
@@ -212,9 +232,13 @@ class _Row:
         name, arguments = tk.read_call(code)
         self.messages.append(call_of(name, arguments, self._before_call or ""))
         self._before_call = None
-        output = self._tools.call(name, arguments)
+        output = self._tools.call(name, arguments).encode(errors="replace").decode()
+        ids = self.renderer.tool_ids(output)
+        if len(ids) > MAX_OUTPUT:
+            self._stop("the tool's output is too long")
+            return
         self.messages.append(tool(output, name))
-        self.forced.extend(self.renderer.tool_ids(output))
+        self.forced.extend(ids)
 
     def _stop(self, fault: str) -> None:
         self.fault = fault

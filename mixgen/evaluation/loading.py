@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mixgen.encoding.tokenizer import SPECIAL_TOKENS
 from mixgen.errors import RecipeError, nearest
+from mixgen.training.checkpoint import CHECKPOINT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,10 +30,11 @@ def load_checkpoint(
             mixgen's conversations.
     """
     where = Path(path)
+    if where.is_file():
+        raise RecipeError(f"{path} is a file, not a directory")
     if where.is_dir() and not (where / "config.json").is_file():
-        models = [str(one) for one in where.glob("*/") if (one / "config.json").is_file()]
-        newest = sorted(models, key=lambda name: (len(name), name))[-1:]
-        more = f"; did you mean {newest[0]}?" if newest else ""
+        models = [one for one in where.glob("*/") if (one / "config.json").is_file()]
+        more = f"; did you mean {max(models, key=_step)}?" if models else ""
         raise RecipeError(f"{path} holds no model (no config.json){more}")
     if not where.exists():
         others = [str(one) for one in where.parent.glob("*/")]
@@ -41,12 +43,21 @@ def load_checkpoint(
             raise RecipeError(f"there is no checkpoint {path}{hint}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            path, trust_remote_code=trust_remote_code, use_safetensors=True
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except Exception as error:  # the libraries raise what their parsers do
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RecipeError(f"{path} cannot be loaded: {reason[:300]}") from error
+    model: PreTrainedModel = loaded[0]
+    if absent := sorted(loaded[1]["missing_keys"]):  # which the library fills with random numbers
+        raise RecipeError(
+            f"{path} lacks weights: {absent[0]}"
+            + (f" and {len(absent) - 1:,} more" if absent[1:] else "")
+        )
     vocabulary = tokenizer.get_vocab()
     missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
     if missing or not tokenizer.chat_template:
@@ -58,3 +69,9 @@ def load_checkpoint(
     if not all(torch.isfinite(weight).all() for weight in model.parameters()):
         raise RecipeError(f"{path} holds weights that are not finite: its training has diverged")
     return model, tokenizer
+
+
+def _step(folder: Path) -> int:
+    """Of a checkpoint's folder; another one comes before all of them."""
+    match = CHECKPOINT.fullmatch(folder.name)
+    return int(match[1]) if match else -1

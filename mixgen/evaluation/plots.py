@@ -30,13 +30,13 @@ def loss_figure(runs: Sequence[Run]) -> Figure | None:
 
 
 def skill_figure(runs: Sequence[Run]) -> Figure | None:
-    """The share of exact replies against tokens, as evaluated during training; None without any."""
+    """The metric `exact` against tokens, as evaluated during training; None without any."""
     figure, axes = _figure()
     for number, run in enumerate(runs):
         for style, (task, points) in enumerate(sorted(run.skill().items())):
             percents = [(tokens, 100 * share) for tokens, share in points]
             _line(axes, percents, runs, number, style, task)
-    axes.set(ylabel="exact (%)", ylim=(-2, 102), title="Skill, on held-out problems")
+    axes.set(ylabel="metric exact (%)", ylim=(-2, 102), title="Skill")
     return _finished(figure, axes)
 
 
@@ -68,9 +68,10 @@ def _line(
     if not points:
         return
     several = len(runs) > 1
+    label = f"{runs[number].name}: {task}" if several else task
     axes.plot(
         *zip(*points, strict=True),
-        label=f"{runs[number].name}: {task}" if several else task,
+        label=label.replace("$", r"\$"),  # else it is a formula
         color=f"C{number if several else style}",
         linestyle=STYLES[style % len(STYLES)] if several else "-",
         marker="o" if len(points) < 30 else "",

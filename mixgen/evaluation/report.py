@@ -5,7 +5,7 @@ Both are made of what the run has left in its folder (see `run_files`), so they 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,30 +13,50 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mixgen.evaluation.plots import as_svg, loss_figure, skill_figure
-from mixgen.evaluation.results import REPORT_FILE, call_text_of, metric_rows, percent
+from mixgen.evaluation.results import (
+    REPORT_FILE,
+    call_text_of,
+    metric_rows,
+    percent,
+    printable,
+)
 from mixgen.evaluation.run_files import Run, read_run
 from mixgen.training.callbacks import clock_text, tokens_text
 from mixgen.training.checkpoint import write_whole
+from mixgen.training.run_dir import CARD_FILE, CARD_MARK, is_own_card
 
-CARD_FILE: Final = "README.md"
 PLOTS: Final = {"loss_by_task.png": loss_figure, "skill.png": skill_figure}
 
 
-def write_report(folder: Path) -> None:
-    """Writes the report and the card of a run into its folder, with the plots of the card.
+def write_report(folder: Path, path: Path | None = None) -> list[Path]:
+    """Writes the report of a run and, into its folder, the card with its plots.
+
+    Args:
+        folder: The run's.
+        path: Where to write the report, and no card; by default into the folder.
+
+    Returns:
+        What was left as it is: a card that mixgen did not write.
 
     Raises:
-        OutputError: The folder holds no run.
+        OutputError: The folder holds no run, or a file of it is damaged.
+        OSError: Something cannot be written.
     """
     run = read_run(folder)
     figures = {name: draw([run]) for name, draw in PLOTS.items()}
+    losses, skill = map(as_svg, figures.values())
+    page = _render("report.html.j2", run=run, losses=losses, skill=skill)
+    write_whole(path or folder / REPORT_FILE, page)
+    if path:
+        return []
     plots = {name: figure for name, figure in figures.items() if figure}
     for name, figure in plots.items():
         figure.savefig(folder / name, dpi=150)
-    losses, skill = map(as_svg, figures.values())
-    page = _render("report.html.j2", run=run, losses=losses, skill=skill)
-    write_whole(folder / REPORT_FILE, page)
-    write_whole(folder / CARD_FILE, _render("model_card.md.j2", run=run, plots=plots))
+    card = folder / CARD_FILE
+    if not is_own_card(card):
+        return [card]
+    write_whole(card, _render("model_card.md.j2", run=run, plots=plots, mark=CARD_MARK))
+    return []
 
 
 def write_comparison(runs: Sequence[Run], path: Path) -> None:
@@ -55,7 +75,10 @@ def comparison_rows(runs: Sequence[Run]) -> list[list[str]]:
     """A table of runs: what it is, then its value in each run; only what is known of one."""
     rows = [["", *(run.name for run in runs)]]
     facts = {
-        "parameters": [f"{run.facts['parameters']:,}" for run in runs],
+        "parameters": [
+            "" if run.facts["parameters"] is None else f"{run.facts['parameters']:,}"
+            for run in runs
+        ],
         "tokens": [tokens_text(run.tokens) for run in runs],
         "training time": [clock_text(run.seconds) for run in runs],
         "tokens/s": [tokens_text(run.tokens_per_second) for run in runs],
@@ -72,18 +95,36 @@ def comparison_rows(runs: Sequence[Run]) -> list[list[str]]:
         rows += [[f"{task}: share of trained tokens", *shares], [f"{task}: last loss", *losses]]
     found = [
         {
-            f"{result['task']}: {name}": f"{value} ({interval})"
-            if interval and "%" in value
-            else value
+            f"{result['task']}: {row.name}": f"{row.value} ({row.interval})"
+            if row.interval and "%" in row.value
+            else row.value
             for result in run.results
-            for name, group, value, _, interval in metric_rows(result)
-            if not group
+            for row in metric_rows(result)
+            if not row.group
         }
         for run in runs
     ]
     for name in dict.fromkeys(name for metrics in found for name in metrics):
         rows.append([name, *(metrics.get(name, "") for metrics in found)])
     return rows
+
+
+def conditions(facts: Mapping[str, Any]) -> str:
+    """How results came about, as far as the facts of a run tell.
+
+    Example:
+        >>> conditions({"split": "test", "num_examples": 1000, "temperature": 0.0})
+        'Test split, num_examples 1,000, greedy decoding; tools really run.'
+    """
+    split, number, temperature, checkpoint = map(
+        facts.get, ("split", "num_examples", "temperature", "checkpoint")
+    )
+    parts = [f"{split} split".capitalize()] if split else []
+    parts += [f"num_examples {number:,}"] if number is not None else []
+    if temperature is not None:
+        parts.append(f"temperature {temperature:g}" if temperature else "greedy decoding")
+    parts += [f"checkpoint {checkpoint}"] if checkpoint else []
+    return f"{', '.join(parts)}; tools really run." if parts else "Tools were really run."
 
 
 def _render(template: str, **values: Any) -> str:
@@ -94,12 +135,14 @@ def _render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=lambda value: printable(value) if isinstance(value, str) else value,
     )
     environment.filters |= {
         "clock": clock_text,
         "tokens": tokens_text,
         "percent": percent,
         "rows": metric_rows,
+        "conditions": conditions,
         "call": call_text_of,
         "yaml": lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip(),
     }

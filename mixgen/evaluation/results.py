@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -23,8 +23,37 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 RESULTS_FILE: Final = "evaluation.json"
+LATER_FILE: Final = "evaluation-test.json"  # of `mixgen eval`
 REPORT_FILE: Final = "report.html"
 MAX_TRIALS: Final = 5  # conversations in full, right and wrong ones each
+# What facts tell, if they tell it: about the run, and about the evaluation.
+FACTS: Final[dict[str, Any]] = {
+    "parameters": int,
+    "device": str,
+    "command": str,
+    "versions": dict,
+    "split": str,
+    "num_examples": int,
+    "temperature": float | int,
+    "checkpoint": str,
+}
+OF_TRAINING: Final = {"device", "command", "versions"}  # which a later evaluation does not know
+# What reading a damaged file raises.
+DAMAGES: Final = (OSError, ValueError, TypeError, AttributeError, LookupError)
+# What would move a terminal's cursor or change its colours.
+CONTROLS: Final = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
+}
+
+
+class MetricRow(NamedTuple):
+    """A metric for people."""
+
+    name: str
+    group: str  # empty: of all
+    value: str
+    counted: str  # such as `992 of 1,000 problems`
+    interval: str  # empty where the total is no sample
 
 
 def save_evaluation(results: Sequence[Result], facts: Mapping[str, Any], path: Path) -> None:
@@ -33,35 +62,58 @@ def save_evaluation(results: Sequence[Result], facts: Mapping[str, Any], path: P
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def machine_facts(model: PreTrainedModel) -> dict[str, Any]:
-    """The model's size, what it runs on, and the versions of what runs it."""
-    device = model.device
-    is_cuda = device.type == "cuda"
+def machine_facts(model: PreTrainedModel, device: torch.device | None = None) -> dict[str, Any]:
+    """The model's size, what it runs on (its own device by default), and the versions of all."""
+    device = device or model.device
+    names = {
+        "cuda": lambda: torch.cuda.get_device_name(device),
+        "cpu": lambda: f"{torch.get_num_threads()} CPU threads",
+    }
     return {
         "parameters": model.num_parameters(),
-        "device": torch.cuda.get_device_name(device)
-        if is_cuda
-        else f"{torch.get_num_threads()} CPU threads",
+        "device": names.get(device.type, lambda: device.type)(),
         "versions": {"python": platform.python_version(), **library_versions()},
     }
 
 
 def read_evaluation(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The results of `evaluation.json` (see `result_json`) and its facts; empty without one.
+    """A run's results (see `result_json`) and their facts, empty without any.
+
+    They are those of `evaluation.json` or, where a run ended without, of `mixgen eval`.
 
     Raises:
-        OutputError: It cannot be read.
+        OutputError: A file of them cannot be read.
     """
-    path = folder / RESULTS_FILE
+    results, facts = _read_results(folder / RESULTS_FILE)
+    if not results:
+        results, later = _read_results(folder / LATER_FILE)
+        facts = {key: later[key] for key in later if key not in OF_TRAINING} | facts
+    return results, facts
+
+
+def _read_results(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        for key, value in content["facts"].items():
+            if not isinstance(value, FACTS.get(key, object)):
+                raise TypeError(f"{key} is {value!r}")
         for result in content["results"]:
-            metric_rows(result)  # all that is needed is there
+            _check_result(result)
         return list(content["results"]), dict(content["facts"])
     except FileNotFoundError:
         return [], {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGES as error:
         raise OutputError(f"{path} cannot be read: {error!r}") from error
+
+
+def _check_result(result: dict[str, Any]) -> None:
+    """Fails if something is missing that reports are made of, or is of another kind."""
+    result.setdefault("note", "")  # of an earlier version
+    result_table(result)
+    format(result["num_failures"], ",d")
+    for trial in (*result["conversations"], *result["failures"]):
+        conversation_text(trial["messages"])
+        printable(trial["reason"])
 
 
 def summary_line(result: Result, seconds: float) -> str:
@@ -99,6 +151,7 @@ def result_json(result: Result, max_trials: int = MAX_TRIALS) -> dict[str, Any]:
     return {
         "task": result.task,
         "split": result.split,
+        "note": result.note,
         "metrics": [
             {**dataclasses.asdict(metric), "value": metric.value, "interval": metric.interval}
             for metric in result.metrics
@@ -123,8 +176,8 @@ def _trial_json(trial: Trial) -> dict[str, Any]:
     return {"messages": trial.messages, "score": trial.score.value, "reason": trial.score.reason}
 
 
-def metric_rows(result: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """A result's metrics for people: name, group, value, count and, of a sample, the interval.
+def metric_rows(result: Mapping[str, Any]) -> list[MetricRow]:
+    """A result's metrics for people.
 
     Args:
         result: Of `result_json`.
@@ -135,22 +188,24 @@ def metric_rows(result: Mapping[str, Any]) -> list[tuple[str, str, str, str, str
         interval = f"{low} to {high} %" if metric["is_sample"] else ""
         value = f"{metric['count']:,}" if metric["is_fault"] else percent(metric["value"])
         rows.append(
-            (
-                metric["name"],
-                metric["group"],
-                value,
-                f"{metric['count']:,} of {metric['total']:,} {metric['unit']}",
-                interval,
+            MetricRow(
+                name=metric["name"],
+                group=metric["group"],
+                value=value,
+                counted=f"{metric['count']:,} of {metric['total']:,} {metric['unit']}",
+                interval=interval,
             )
         )
     return rows
 
 
 def result_table(result: Mapping[str, Any]) -> str:
-    """A result's metrics as aligned text."""
+    """A result's metrics as aligned text, below a heading and the task's note."""
     header = ("metric", "of", "value", "count", "95 % interval")
-    lines = aligned([header, *metric_rows(result)])
-    return "\n".join([f"{result['task']}, {result['split']} split", *lines])
+    rows = metric_rows(result)
+    lines = aligned([header, *rows]) if rows else [f"no problems of the {result['split']} split"]
+    note = [printable(result["note"])] if result["note"] else []
+    return "\n".join([f"{result['task']}, {result['split']} split", *note, *lines])
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -160,6 +215,16 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def printable(text: str) -> str:
+    r"""A text with its control characters made visible, but for tabs and new lines.
+
+    Example:
+        >>> print(printable("red \x1b[31m"))
+        red \x1b[31m
+    """
+    return text.translate(CONTROLS)
 
 
 def conversation_text(messages: Sequence[Message]) -> str:
@@ -188,5 +253,5 @@ def call_text_of(made: Mapping[str, Any]) -> str:
 
 
 def _indented(role: str, text: str) -> list[str]:
-    first, *rest = text.split("\n")
+    first, *rest = printable(text).split("\n")
     return [f"{role:<9}  {first}".rstrip(), *(f"{'':9}  {line}".rstrip() for line in rest)]

@@ -9,17 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from mixgen.errors import OutputError, nearest
-from mixgen.evaluation.results import read_evaluation
+from mixgen.evaluation.results import DAMAGES, FACTS, read_evaluation
 from mixgen.training.checkpoint import RECIPE_FILE, newest_checkpoint, read_recipe_file
 from mixgen.training.run_dir import FINISHED_FILE
 
-# What a run without a final evaluation does not tell.
-UNKNOWN: Final = {
-    "parameters": 0,
-    "device": "an unknown device",
-    "command": "python run_train.py recipe.yaml",
-    "versions": {},
-}
+SEEN: Final = "num_input_tokens_seen"
+NUMBERS: Final = {"loss", "tokens_per_second", SEEN}  # and all with a slash: what is used of a log
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +40,8 @@ class Run:
         recipe: The resolved recipe.
         log_history: The Trainer's logs.
         results: The final evaluation, as `results.result_json` gives it.
-        facts: About the machine and the model (see `results.machine_facts`), and the command.
+        facts: About the machine, the model and its evaluation (see `results.FACTS`); None where
+            the files do not tell.
     """
 
     folder: Path
@@ -67,7 +63,7 @@ class Run:
     @property
     def tokens(self) -> int:
         """Tokens that were trained on, but for padding."""
-        return int(self.losses[-1]["num_input_tokens_seen"]) if self.losses else 0
+        return int(self.losses[-1][SEEN]) if self.losses else 0
 
     @property
     def tokens_per_second(self) -> float:
@@ -80,7 +76,7 @@ class Run:
         """The time that training took, without evaluation and saving."""
         total, before = 0.0, 0
         for entry in self.losses:
-            seen = entry["num_input_tokens_seen"]
+            seen = entry[SEEN]
             if entry.get("tokens_per_second"):
                 total += (seen - before) / entry["tokens_per_second"]
             before = seen
@@ -93,7 +89,7 @@ class Run:
             for key, value in entry.items():
                 task, _, name = key.removeprefix("eval_").partition("/")
                 if key.startswith("eval_") and name == "exact":
-                    found.setdefault(task, []).append((entry["num_input_tokens_seen"], value))
+                    found.setdefault(task, []).append((entry[SEEN], value))
         return found
 
     @property
@@ -128,16 +124,19 @@ class Run:
 
 
 def _first_weight(weight: Any) -> float:
-    return float(next(iter(weight.values())) if isinstance(weight, dict) else weight)
+    points = list(weight.values()) if isinstance(weight, dict) else [weight]
+    return float(points[0])
 
 
 def read_run(folder: Path) -> Run:
     """Reads a run's folder; of one that goes on yet, its newest checkpoint.
 
     Raises:
-        OutputError: It holds no run.
+        OutputError: It holds no run, or a file of it is damaged.
     """
     recipe = read_recipe_file(folder / RECIPE_FILE)
+    if (folder / RECIPE_FILE).exists():
+        _check_recipe(recipe, folder / RECIPE_FILE)
     if recipe is None:
         others = [str(path.parent) for path in folder.parent.glob(f"*/{RECIPE_FILE}")]
         hint = f": {nearest(str(folder), others)}" if others else ""
@@ -150,8 +149,28 @@ def read_run(folder: Path) -> Run:
         state = found.path / FINISHED_FILE
     try:
         log_history = json.loads(state.read_text())["log_history"]
-    except (OSError, ValueError, KeyError) as error:
+        for entry in log_history:
+            _check_entry(entry)
+    except DAMAGES as error:
         raise OutputError(f"{state} cannot be read: {error!r}") from error
     results, facts = read_evaluation(folder)
-    facts = {**UNKNOWN, **facts}
+    facts = dict.fromkeys(FACTS) | facts
     return Run(folder=folder, recipe=recipe, log_history=log_history, results=results, facts=facts)
+
+
+def _check_recipe(recipe: dict[str, Any] | None, path: Path) -> None:
+    if recipe is None:
+        raise OutputError(f"{path} cannot be read: it is no YAML mapping")
+    try:
+        for weight in recipe["weights"].values():
+            _first_weight(weight)
+    except DAMAGES as error:
+        raise OutputError(f"{path} cannot be read: its weights are wrong ({error!r})") from error
+
+
+def _check_entry(entry: Mapping[str, Any]) -> None:
+    used = {key: value for key, value in entry.items() if "/" in key or key in NUMBERS}
+    if wrong := [key for key, value in used.items() if not isinstance(value, int | float)]:
+        raise TypeError(f"{wrong[0]} is {used[wrong[0]]!r}")
+    if used and SEEN not in used:
+        raise KeyError(SEEN)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypedDict
 
+from mixgen.errors import TaskError
+
 
 class Message(TypedDict):
     """One message; all four fields are always there, so that every task's rows have one schema."""
@@ -39,6 +41,12 @@ class Score:
 
     value: float
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        """Rejects what is no number from 0 to 1, such as NaN."""
+        if not 0 <= self.value <= 1:
+            raise TaskError(f"the value of a score must lie in 0 to 1, got {self.value}")
+        object.__setattr__(self, "value", float(self.value))  # numpy's are no JSON
 
 
 def user(content: str) -> Message:

@@ -7,13 +7,16 @@ players are answers too, which is how the metrics themselves are tested.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from mixgen.errors import TaskError
+from mixgen.errors import MixgenError, TaskError
 from mixgen.tasks.messages import Example, Message, Score
 
 if TYPE_CHECKING:
@@ -22,6 +25,30 @@ if TYPE_CHECKING:
 SEED: Final = 0  # of the problems that models are tried on: the same ones for every run
 MAX_REPEATS: Final = 10_000  # draws in a row that give no new problem before there are no more
 Z_95: Final = 1.959963984540054  # of the normal distribution, two-sided
+
+
+class NoProblemError(TaskError):
+    """A task has no problem in a split."""
+
+
+@contextmanager
+def blaming(task: str, part: str) -> Iterator[None]:
+    """Says of what fails inside that it is a task's own code.
+
+    Args:
+        task: The task's name.
+        part: Of its code: `"score"`.
+
+    Raises:
+        TaskError: Something inside raised an error that is not mixgen's own.
+    """
+    try:
+        yield
+    except MixgenError:
+        raise
+    except Exception as error:  # a user's own code may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        raise TaskError(f"task {task!r}: {part} fails ({reason})") from error
 
 
 class Turn(NamedTuple):
@@ -64,6 +91,22 @@ class Metric:
     unit: str = "problems"
     is_fault: bool = False
     is_sample: bool = True
+
+    def __post_init__(self) -> None:
+        """Makes the counts plain integers, and rejects a count that is no part of its total."""
+        given = self.count, self.total
+        try:
+            count, total = map(int, given)
+            fits = (count, total) == given and 0 <= count <= total
+        except (TypeError, ValueError, OverflowError):
+            fits = False
+        if not fits:
+            raise TaskError(
+                f"metric {self.name!r}: count must be an integer from 0 to total, "
+                f"got {given[0]} of {given[1]}"
+            )
+        object.__setattr__(self, "count", count)
+        object.__setattr__(self, "total", total)
 
     @property
     def rate(self) -> float:
@@ -113,6 +156,14 @@ class Result:
     trials: list[Trial]
     note: str = ""
 
+    def __post_init__(self) -> None:
+        """Rejects metrics that are none."""
+        given = self.metrics
+        if not isinstance(given, list) or not all(isinstance(one, Metric) for one in given):
+            raise TaskError(
+                f"task {self.task!r}: metrics must be a list of Metric, got {given!r:.200}"
+            )
+
     def __getitem__(self, name: str) -> Metric:
         """The metric over all, or that of a group: `result["exact"]`, `result["exact/depth 2"]`."""
         found = {f"{one.name}/{one.group}": one for one in self.metrics}
@@ -126,6 +177,9 @@ def roll_out(task: Task, answer: Answer, examples: Sequence[Example]) -> list[Tr
         task: The task of the examples.
         answer: Gives the assistant's turns.
         examples: The problems; of each, only what the user says is used.
+
+    Raises:
+        TaskError: The task's `score` fails, or gives no `Score`.
     """
     asked = [
         [message for message in example["messages"] if message["role"] == "user"]
@@ -143,21 +197,38 @@ def roll_out(task: Task, answer: Answer, examples: Sequence[Example]) -> list[Tr
     return [
         Trial(
             messages=messages,
-            score=Score(value=0.0, reason=fault) if fault else task.score(example, messages),
+            score=Score(value=0.0, reason=fault) if fault else _score(task, example, messages),
         )
         for example, messages, fault in zip(examples, conversations, faults, strict=True)
     ]
 
 
+def _score(task: Task, example: Example, messages: list[Message]) -> Score:
+    with blaming(task.name, "score"):
+        score: object = task.score(example, messages)
+    if not isinstance(score, Score):
+        raise TaskError(f"task {task.name!r}: score must give a Score, got {score!r}")
+    return score
+
+
 def distinct_examples(task: Task, *, split: str, num_examples: int) -> list[Example]:
-    """The first distinct problems of a split, the same in every run; fewer if there are no more."""
+    """The first distinct problems of a split, the same in every run; fewer if there are no more.
+
+    Raises:
+        TaskError: No such split, or the task cannot make an example.
+    """
+    return copy.deepcopy(_draw_distinct(task, split, num_examples))
+
+
+@functools.lru_cache(maxsize=32)  # where problems are few, it takes `MAX_REPEATS` draws to know
+def _draw_distinct(task: Task, split: str, num_examples: int) -> list[Example]:
     found: dict[str, Example] = {}
     repeats = 0
     stream = task.stream(split=split, seed=SEED)
     while len(found) < num_examples and repeats < MAX_REPEATS:
         try:
             example = next(stream)
-        except TaskError:  # none in this split
+        except NoProblemError:
             break
         repeats = repeats + 1 if example["key"] in found else 0
         found.setdefault(example["key"], example)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 ECHO_SECONDS = 1.0
+STOPPING = b"\nStopping after this step, which will be saved; once more stops at once.\n"
 
 
 class MixProgressCallback(TrainerCallback):
@@ -85,7 +87,7 @@ class MixProgressCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Closes the bar, and says how long it took."""
+        """Closes the bar, and says how long it took and whether the best model is missing."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
@@ -97,6 +99,13 @@ class MixProgressCallback(TrainerCallback):
                 f"({tokens_text(tokens / seconds)} tokens/s).",
                 flush=True,
             )
+            is_done = state.global_step >= state.max_steps
+            if args.load_best_model_at_end and is_done and not state.best_model_checkpoint:
+                print(
+                    f"warning: no checkpoint is the best by {args.metric_for_best_model}: "
+                    "the model is that of the last step",
+                    flush=True,
+                )
 
 
 class StopCallback(TrainerCallback):
@@ -129,7 +138,11 @@ class StopCallback(TrainerCallback):
         if self.asked_at is not None and now - self.asked_at > ECHO_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.asked_at = self.asked_at or now
+        if self.asked_at is None:
+            self.asked_at = now
+            if os.environ.get("RANK", "0") == "0":
+                with suppress(OSError):  # who asked may have closed the terminal
+                    os.write(1, STOPPING)  # `print` may be under way where the signal came
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

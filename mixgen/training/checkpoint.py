@@ -95,10 +95,20 @@ def _sync(path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a text file whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; nothing of it is left.
+    """
     written = path.with_name(f".{path.name}")
-    written.write_text(text, encoding="utf-8")
-    replace(written, path)
+    try:
+        written.write_text(text, encoding="utf-8")
+        replace(written, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):
+            written.unlink(missing_ok=True)
 
 
 def replace(written: Path, final: Path) -> None:

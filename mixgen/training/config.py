@@ -13,7 +13,7 @@ from transformers.training_args import OptimizerNames
 
 from mixgen.errors import RecipeError
 from mixgen.mixture.adaptive import AdaptiveConfig
-from mixgen.training.limits import check_limits
+from mixgen.training.limits import check_best_is_saved, check_limits
 
 MUON: Final = "muon"
 
@@ -114,6 +114,13 @@ class MixConfig(TrainingArguments):
             "help": "Problems of each task, of the test split, that the trained model is tried on "
             "for the report; 0: none."
         },
+    )
+    per_device_eval_batch_size: int = dataclasses.field(
+        default=128, metadata={"help": "Conversations at once when a model is tried."}
+    )
+    eval_strategy: str | None = dataclasses.field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "steps or no: whether to evaluate; by default if there are eval_steps."},
     )
     resume: bool | None = dataclasses.field(
         default=None,
@@ -221,12 +228,13 @@ class MixConfig(TrainingArguments):
             # Else several processes without GPUs would form no group, and train alone each.
             self.use_cpu = True
             self.dataloader_pin_memory = False
-        optim = self.optim
         self.muon_args()
-        if optim == MUON:  # which TrainingArguments does not know; `MixTrainer` makes it
+        is_muon = self.optim == MUON
+        if is_muon:  # which TrainingArguments does not know; `MixTrainer` makes it
             self.optim = OptimizerNames.ADAMW_TORCH.value
         super().__post_init__()  # type: ignore[no-untyped-call]
-        self.optim = optim
+        if is_muon:
+            self.optim = MUON
         if self.n_gpu > 1:
             # Else the Trainer takes DataParallel: one process for all GPUs, with a batch for each.
             self._n_gpu = 1
@@ -234,18 +242,22 @@ class MixConfig(TrainingArguments):
             self.gradient_accumulation_steps = self._accumulation(self.global_batch_size)
         if self.max_steps <= 0:
             self.max_steps = math.ceil((self.train_tokens or 100_000_000) / self.tokens_per_step)
+        check_best_is_saved(self)
 
     def muon_args(self) -> dict[str, float]:
         """What `optim_args` says to Muon: `matrix_lr=6e-3`.
 
         Raises:
-            RecipeError: It says something else.
+            RecipeError: It says something else, or this to another optimizer.
         """
+        key, _, value = (self.optim_args or "").partition("=")
+        is_rate = key.strip() == "matrix_lr"
+        if self.optim != MUON and is_rate:
+            raise RecipeError(f"optim_args matrix_lr needs optim muon, got optim {self.optim}")
         if self.optim != MUON or not self.optim_args:
             return {}
-        key, _, value = self.optim_args.partition("=")
         try:
-            if key.strip() == "matrix_lr" and 0 < float(value) < math.inf:
+            if is_rate and 0 < float(value) < math.inf:
                 return {"matrix_lr": float(value)}
         except ValueError:
             pass
@@ -253,8 +265,8 @@ class MixConfig(TrainingArguments):
 
     def _check_evaluation(self) -> None:
         """Settles when models are tried, and by which metric the best one is found."""
-        if self.eval_steps and self.eval_strategy == "no":
-            self.eval_strategy = "steps"
+        if self.eval_strategy is None:
+            self.eval_strategy = "steps" if self.eval_steps else "no"
         if self.eval_strategy not in ("no", "steps"):
             raise RecipeError(f"eval_strategy must be no or steps, got {self.eval_strategy}")
         if name := self.metric_for_best_model:

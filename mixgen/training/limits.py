@@ -7,7 +7,8 @@ import os
 from typing import Final
 
 import torch
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
 
 from mixgen.errors import RecipeError
 
@@ -20,6 +21,7 @@ RANGES: Final = {
     "train_tokens": (1, math.inf),
     "global_batch_size": (1, math.inf),
     "per_device_train_batch_size": (1, 1_000_000),
+    "per_device_eval_batch_size": (1, 1_000_000),
     "gradient_accumulation_steps": (1, 1_000_000),
     "vocab_size": (300, 1_000_000),  # 256 bytes, special tokens and a little text
     "seed": (0, 2**32 - 1),
@@ -31,6 +33,7 @@ RANGES: Final = {
     "logging_steps": (0, math.inf),
     "save_steps": (0, math.inf),
     "eval_steps": (0, math.inf),
+    "eval_delay": (0, math.inf),
     "eval_examples": (1, 1_000_000),
     "test_examples": (0, 1_000_000),
     "max_task_share": (0, 1),
@@ -48,6 +51,10 @@ UNSUPPORTED: Final = {
     "accelerator_config": "batches are dealt out by rows",
     "auto_find_batch_size": "set per_device_train_batch_size",
     "do_eval": "set eval_steps",
+    "do_predict": "set test_examples",
+    "eval_accumulation_steps": "set per_device_eval_batch_size",
+    "prediction_loss_only": "the model is tried on problems, not for its loss",
+    "batch_eval_metrics": "each task counts its own metrics",
     "save_on_each_node": "all machines share the output_dir",
     "include_num_input_tokens_seen": "tokens are counted as they are",
 }
@@ -61,14 +68,44 @@ def check_limits(config: TrainingArguments) -> None:
     """
     for key, (low, high) in RANGES.items():
         value = getattr(config, key)
-        if value is not None and not low <= value <= high:
-            kind = "a positive integer" if low == 1 else f"at least {low:g}"
-            bound = f"{kind}, at most {high:g}" if value > high else kind
+        if value is not None and not (low <= value <= high and value < math.inf):
+            bound = "a positive integer" if low == 1 else f"at least {low:,}"
+            if value > high:
+                bound += f", at most {high:,}"
+            elif value == math.inf:
+                bound += " and finite"
             raise RecipeError(f"{key} must be {bound}, got {value}")
     for key, instead in UNSUPPORTED.items():
         default = TrainingArguments.__dataclass_fields__[key].default
         if getattr(config, key) not in (default, None):
             raise RecipeError(f"{key} is not supported: {instead}")
+    if config.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU:
+        raise RecipeError(
+            "lr_scheduler_type reduce_lr_on_plateau is not supported: it needs the loss on "
+            "held-out rows, and none is measured"
+        )
+
+
+def check_best_is_saved(config: TrainingArguments) -> None:
+    """Makes sure that whichever evaluation finds the best model, a checkpoint holds that model.
+
+    Args:
+        config: Its `max_steps` is known: steps below 1 are shares of it.
+
+    Raises:
+        RecipeError: Some evaluations are at steps that are not saved.
+    """
+    if not config.load_best_model_at_end or config.save_strategy == SaveStrategy.BEST:
+        return
+    save, evaluate = (
+        math.ceil(steps * config.max_steps) if steps < 1 else int(steps)
+        for steps in (config.save_steps, config.eval_steps or config.logging_steps)
+    )
+    if save % evaluate:
+        raise RecipeError(
+            "load_best_model_at_end needs save_steps that are a multiple of eval_steps, "
+            f"got {save:,} and {evaluate:,}"
+        )
 
 
 def check_devices(*, use_cpu: bool) -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from mixgen.encoding import tokenizer as tk
 from mixgen.errors import RecipeError
@@ -49,7 +55,7 @@ def load_pretrained(config: MixConfig) -> tuple[PreTrainedModel, PreTrainedToken
     """The checkpoint `model_name_or_path` and its tokenizer, made ready for mixgen's conversations.
 
     Special tokens that the tokenizer lacks are added and the embeddings resized; the chat template
-    becomes mixgen's.
+    becomes mixgen's. Dropout is off, and settings of generation but for the ids are the defaults.
 
     Raises:
         RecipeError: It is no causal language model that can be loaded, or its context is shorter
@@ -81,6 +87,7 @@ def load_pretrained(config: MixConfig) -> tuple[PreTrainedModel, PreTrainedToken
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(config.seed, "new embeddings"))
             model.resize_token_embeddings(len(tokenizer))
+    model.generation_config = GenerationConfig()  # its penalties were for another language
     for settings in (model.config, model.generation_config):
         settings.bos_token_id = tokenizer.bos_token_id
         settings.eos_token_id = tokenizer.eos_token_id

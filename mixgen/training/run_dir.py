@@ -27,9 +27,13 @@ NEGLIGIBLE: Final = {LOCK_FILE, STAGING, f".{RECIPE_FILE}"}
 LOCK_SECONDS: Final = 10.0  # a killed run's DataLoader workers outlive it by some seconds
 # What every resolved recipe has: a file without it is not ours.
 RECIPE_KEYS: Final = {"weights", "max_seq_len", "rows_per_block", "global_batch_size"}
+CARD_FILE: Final = "README.md"
+CARD_MARK: Final = "<!-- Written by mixgen"  # a card without it is the user's own
+# What tells of the model that a run ended with: wrong once it goes on.
+REPORT_FILES: Final = ("report.html", "evaluation.json", "evaluation-test.json")
 # What a run writes into its directory, and `overwrite` may delete.
 RUN_FILES: Final = (
-    "README.md",
+    CARD_FILE,
     "chat_template.jinja",
     "config.json",
     "generation_config.json",
@@ -155,6 +159,12 @@ def inspect_run_dir(
             f"output_dir {output_dir} holds another run ({', '.join(differing)}): give another "
             "--output_dir, --overwrite to replace it, or --resume_anyway to go on with it"
         )
+    before, now = found.get("optim"), recipe.get("optim")
+    if checkpoint and before and before != now:
+        raise OutputError(
+            f"{checkpoint.path} was saved by optim {before}, whose state {now} cannot take up: "
+            f"--optim={before} goes on with it, --overwrite starts again"
+        )
     if differing and not checkpoint:
         raise OutputError(
             f"output_dir {output_dir} holds a finished run without a checkpoint to go on from: "
@@ -207,13 +217,18 @@ class RunLock:
 def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> None:
     """Makes the directory and writes the resolved recipe; `overwrite` deletes the run before it.
 
-    Only files that a run writes are deleted; others stay.
+    Only files that a run writes are deleted; others stay. A run that goes on loses its report, its
+    final evaluation and its card: they tell of the model that it had.
 
     Raises:
         OutputError: The directory cannot be written.
     """
     try:
         (output_dir / FINISHED_FILE).unlink(missing_ok=True)
+        for name in REPORT_FILES:
+            (output_dir / name).unlink(missing_ok=True)
+        if is_own_card(output_dir / CARD_FILE):
+            (output_dir / CARD_FILE).unlink(missing_ok=True)
         if overwrite and _run_recipe(output_dir) is not None:
             # The recipe stays until the new one replaces it: without, this is no run's directory.
             for path in output_dir.iterdir():
@@ -226,6 +241,11 @@ def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
         write_whole(output_dir / RECIPE_FILE, yaml.safe_dump(dict(recipe), sort_keys=False))
     except OSError as error:
         raise OutputError(f"output_dir {output_dir} cannot be written: {error.strerror}") from error
+
+
+def is_own_card(path: Path) -> bool:
+    """Whether a model card may be replaced: there is none, or mixgen wrote it."""
+    return not path.exists() or CARD_MARK in path.read_text(encoding="utf-8", errors="replace")
 
 
 def _run_recipe(output_dir: Path) -> dict[str, Any] | None:
