@@ -67,7 +67,7 @@ MISTAKES: dict[str, tuple[str | None, str, list[str]]] = {
     "a row too short for a task": (
         None,
         "--depth=1 --max_seq_len=150 --output_dir={tmp}/run",
-        ["max_seq_len 150", "'tictactoe'", "166 tokens"],
+        ["max_seq_len 150", "'tictactoe'", "165 tokens"],
     ),
     "an impossible batch": (
         None,

@@ -2,7 +2,11 @@
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) makes each update of a matrix
 orthogonal. It is for the matrices inside the model, whose inputs and outputs are vectors;
-embeddings, the output layer, norms and biases stay with AdamW. Both optimizers are torch's own.
+embeddings, the output layer, norms and biases stay with AdamW.
+
+Both are torch's own, but for this: torch's Muon makes updates orthogonal in bfloat16, and on a CPU
+without instructions for it that took two thirds of a training step (docs/log.md). On a CPU it is
+done in float32.
 
 Updates are scaled by `0.2 * sqrt(max(rows, columns))` (Liu et al. 2025, arXiv:2502.16982), so that
 one learning rate may suit both; `optim_args: matrix_lr=6e-3` gives the matrices one of their own.
@@ -12,8 +16,9 @@ its weights transposed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch.optim import AdamW, Muon, Optimizer
@@ -21,6 +26,9 @@ from transformers.pytorch_utils import Conv1D
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)  # of Jordan's quintic, as in torch's Muon
+NUM_ITERATIONS: Final = 5
 
 
 class MuonWithAdamW(Optimizer):
@@ -59,7 +67,7 @@ class MuonWithAdamW(Optimizer):
         groups = [group for group in groups if group["params"]]
         self._parts: list[Optimizer] = [
             *([AdamW(groups, lr=lr, betas=betas, eps=eps)] if groups else []),
-            Muon(
+            _Muon(
                 matrices,
                 lr=lr if matrix_lr is None else matrix_lr,
                 weight_decay=weight_decay,
@@ -93,6 +101,48 @@ class MuonWithAdamW(Optimizer):
         for part in self._parts:
             part.step()
         return loss
+
+
+class _Muon(Muon):
+    """torch's Muon, which on a CPU makes updates orthogonal in float32."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; `closure` is `MuonWithAdamW`'s to call."""
+        for group in self.param_groups:
+            if group["params"][0].device.type != "cpu":
+                return super().step(closure)  # type: ignore[no-untyped-call]
+            weights: list[torch.Tensor] = []
+            gradients: list[torch.Tensor] = []
+            averages: list[torch.Tensor] = []
+            self._init_group(group, weights, gradients, averages)
+            for weight, gradient, average in zip(weights, gradients, averages, strict=True):
+                average.lerp_(gradient, 1 - group["momentum"])
+                update = orthogonal(gradient.lerp(average, group["momentum"]))
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                scale = 0.2 * math.sqrt(max(weight.shape))
+                weight.add_(update, alpha=-group["lr"] * scale)
+        return None
+
+
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """The matrix with all its singular values near 1, by the Newton-Schulz iteration of Muon.
+
+    Args:
+        matrix: (rows, columns).
+
+    Returns:
+        (rows, columns), of the matrix's own precision. Singular values that were above a hundredth
+        of its Frobenius norm are now between 0.6 and 1.25.
+    """
+    a, b, c = COEFFICIENTS
+    is_tall = matrix.size(0) > matrix.size(1)
+    found = matrix.T if is_tall else matrix
+    found = found / found.norm().clamp(min=1e-7)
+    for _ in range(NUM_ITERATIONS):
+        gram = found @ found.T
+        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
+    return found.T if is_tall else found
 
 
 def inner_matrices(model: PreTrainedModel) -> list[torch.nn.Parameter]:
