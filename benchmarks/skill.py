@@ -2,7 +2,7 @@
 
     python benchmarks/skill.py                          # every setting, one seed
     python benchmarks/skill.py --settings final --seeds 42 43 44
-    python benchmarks/skill.py --settings final adamw --tokens 3_000_000 --jobs 2
+    python benchmarks/skill.py --settings final "adamw 3e-3" --tokens 3_000_000 --jobs 2
 
 Each setting is the quickstart with one lever turned, trained by run_train.py and evaluated on the
 same held-out problems and the whole game tree. Of several seeds the median and the worst are told.
@@ -20,7 +20,6 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RECIPE = "recipes/quickstart.yaml"
@@ -31,7 +30,7 @@ SETTINGS: dict[str, list[str]] = {
     "16 rows a step": ["--per_device_train_batch_size=16", "--global_batch_size=16"],
     "4 rows a step": ["--per_device_train_batch_size=4", "--global_batch_size=4"],
     "no set-ups": ["--ttt_set_up_rate=0"],
-    "the first of equal moves": ["--ttt_random_ties=false"],
+    "any of equal moves": ["--ttt_random_ties=true"],
     "no weight decay": ["--weight_decay=0"],
     "4 layers x 160": ["--depth=4", "--aspect_ratio=40"],
     "learning rate 1.2e-2": ["--learning_rate=1.2e-2"],
@@ -50,6 +49,8 @@ COLUMNS = {
     "seen wrong claims": ("tictactoe", "wrong_claims", "seen", False),
     "held-out legal": ("tictactoe", "held_out_legal", "", True),
     "held-out optimal": ("tictactoe", "held_out_optimal", "", True),
+    "set-ups legal": ("tictactoe", "held_out_legal", "set-ups", True),
+    "set-ups optimal": ("tictactoe", "held_out_optimal", "set-ups", True),
 }
 
 
@@ -125,18 +126,24 @@ def main() -> None:
     threads = max(len(os.sched_getaffinity(0)) // given.jobs, 1)
     jobs = [(setting, seed) for setting in given.settings for seed in given.seeds]
 
-    def run(job: tuple[str, int]) -> tuple[str, dict[str, Any]]:
-        out = train(*job, given.tokens, threads, given.folder.resolve())
-        measured = measure(out)
+    def run(job: tuple[str, int]) -> dict[str, float] | None:
+        try:
+            measured = measure(train(*job, given.tokens, threads, given.folder.resolve()))
+        except (subprocess.CalledProcessError, OSError, KeyError) as error:
+            print(f"{job[0]}, seed {job[1]}: failed ({error})", file=sys.stderr, flush=True)
+            return None
         print(f"{job[0]}, seed {job[1]}: {measured}", file=sys.stderr, flush=True)
-        return job[0], measured
+        return measured
 
     found: dict[str, list[dict[str, float]]] = {}
     with ThreadPoolExecutor(given.jobs) as pool:
-        for setting, measured in pool.map(run, jobs):
-            found.setdefault(setting, []).append(measured)
+        for (setting, _), measured in zip(jobs, pool.map(run, jobs), strict=True):
+            if measured:
+                found.setdefault(setting, []).append(measured)
     print("Median of the seeds, and in brackets the worst.\n")
     print(table(found))
+    if sum(map(len, found.values())) < len(jobs):
+        sys.exit("some runs failed: see the .log files beside their folders")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from mixgen.launch import USER_ERROR
 if TYPE_CHECKING:
     from mixgen.tasks.base import Task
 
+MIN_TEMPERATURE = 0.01  # logits divided by much less are infinite
+
 app = typer.Typer(
     help="Language models trained on generated tasks: try them, and compare runs.",
     no_args_is_help=True,
@@ -43,7 +45,7 @@ def evaluate(
     tasks: Annotated[
         str | None,
         typer.Option(
-            help="Names with commas between; by default those of its recipe, else (as for a Hub "
+            help="Names separated by commas; by default those of its recipe, or (as for a Hub "
             "name) all."
         ),
     ] = None,
@@ -51,8 +53,15 @@ def evaluate(
         Path | None, typer.Option(help="Where tasks have their settings; by default the folder's.")
     ] = None,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
-    num_examples: Annotated[int, typer.Option(min=1, help="Problems of each task.")] = 1000,
-    failures: Annotated[int, typer.Option(min=0, help="Failures to show in full, a task.")] = 3,
+    num_examples: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Problems of each task; tictactoe plays its whole tree, below 1000 in one wording "
+            "and without set-ups.",
+        ),
+    ] = 1000,
+    failures: Annotated[int, typer.Option(min=0, help="Failures of each task to show.")] = 3,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -64,8 +73,10 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Conversations at once.")] = 128,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens in a turn.")] = 256,
     max_calls: Annotated[int, typer.Option(min=0, help="Most tool calls in a turn.")] = 8,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: the likeliest token.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at a temperature.")] = 42,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=100.0, help="0: the likeliest token; else 0.01 to 100.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of sampling at a temperature.")] = 42,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python that comes with the model.")
     ] = False,
@@ -78,6 +89,8 @@ def evaluate(
 
     if split not in SPLITS:
         raise RecipeError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
+    if 0 < temperature < MIN_TEMPERATURE:
+        raise RecipeError(f"temperature must be 0 or at least {MIN_TEMPERATURE}, got {temperature}")
     where = Path(checkpoint) if Path(checkpoint).is_dir() else Path()
     path = output or where / f"evaluation-{split}.json"
     _check_output(path)
@@ -114,7 +127,10 @@ def evaluate(
         temperature=temperature,
         seed=seed,
     )
-    results = evaluator.results(model)
+    try:
+        results = evaluator.results(model)
+    except torch.OutOfMemoryError as error:
+        raise RecipeError("too little memory: --batch-size=16 takes less") from error
     facts = {
         **machine_facts(model),
         "checkpoint": checkpoint,
@@ -177,7 +193,8 @@ def report(
     except MixgenError:
         raise
     except OSError as error:
-        raise OutputError(f"{error.filename} cannot be written: {error.strerror}") from error
+        where = error.filename or path
+        raise OutputError(f"{where} cannot be written: {error.strerror or error}") from error
     print(f"Written to {path}.")
 
 

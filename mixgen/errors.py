@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class MixgenError(Exception):
@@ -25,6 +26,22 @@ class TaskError(MixgenError, ValueError):
 
 class OutputError(MixgenError, OSError):
     """An output directory cannot be used: it holds another run, or cannot be written."""
+
+
+def nearest_path(path: Path, others: Iterable[Path]) -> str:
+    """Words to end an error about a folder that is missing, or nothing when none is near.
+
+    Args:
+        path: What was given.
+        others: The folders that would have been right.
+
+    Example:
+        >>> nearest_path(Path("outputs/quickstrat"), [Path("outputs/quickstart")])
+        ': did you mean outputs/quickstart?'
+    """
+    options = {str(other): other for other in others}
+    match = difflib.get_close_matches(str(path), options, n=1, cutoff=0.6)
+    return f": did you mean {match[0]}?" if match else ""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -172,6 +172,7 @@ def _train_and_save(recipe: Recipe, state: RunState, prepare: Callable[[], None]
         tokenizer,
         split="validation",
         num_examples=config.eval_examples,
+        batch_size=config.per_device_eval_batch_size,
         on_task=say_result if chief else None,
     )
     evaluator.check_metric(config)
@@ -218,7 +219,7 @@ def _train_and_save(recipe: Recipe, state: RunState, prepare: Callable[[], None]
 
 
 def _report(recipe: Recipe) -> None:
-    """Tries the model that was saved on the test split, writes the report and the card, pushes."""
+    """Evaluates the saved model on the test split, writes the report and the card, and pushes."""
     import torch
     from accelerate import PartialState
 
@@ -241,12 +242,13 @@ def _report(recipe: Recipe) -> None:
     facts = {"command": _command(config, recipe.name), **machine_facts(model, config.device)}
     if config.test_examples:
         if chief:
-            print("Trying the model on problems that it was not trained on ...", flush=True)
+            print("Trying the trained model on the test split ...", flush=True)
         evaluator = Evaluator(
             recipe.schedule.active,
             tokenizer,
             split="test",
             num_examples=config.test_examples,
+            batch_size=config.per_device_eval_batch_size,
             on_task=say_result if chief else None,
             show_progress=chief,
         )
@@ -256,8 +258,8 @@ def _report(recipe: Recipe) -> None:
         except torch.OutOfMemoryError as error:
             raise RecipeError(
                 f"the model is saved in {output_dir}, but there is too little memory to try it: "
-                f"mixgen eval {output_dir} --batch-size=16 takes less, and --test_examples=0 "
-                "leaves it out"
+                "the same command with a smaller --per_device_eval_batch_size does, and "
+                "--test_examples=0 leaves it out"
             ) from error
     if chief:
         with _saving_clearly(output_dir):

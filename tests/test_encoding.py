@@ -87,10 +87,11 @@ def test_every_digit_of_a_number_is_its_own_token(renderer, tokenizer):
     tokens = tokenizer.convert_ids_to_tokens(renderer.text_ids("What is 1234.5678 + 90?"))
     digits = [token for token in tokens if any(c in "0123456789" for c in token)]
     assert digits == list("1234567890")
-    # Subscripts alone put digits together, with what stands between them.
+    # Stones alone put digits together, with what stands between them.
     several = [token for token in tokenizer.get_vocab() if len(re.findall("[0-9]", token)) > 1]
-    assert sorted(several) == sorted(f"{row}][{column}" for row in range(3) for column in range(3))
-    assert len(renderer.text_ids("1][2")) == 1
+    stones = [f"board[{cell // 3}][{cell % 3}]='{mark}'" for cell in range(9) for mark in "XO"]
+    assert sorted(several) == sorted(f"{stone}Ċ" for stone in stones)
+    assert all(len(renderer.text_ids(f"{stone}\n")) == 1 for stone in stones)
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)

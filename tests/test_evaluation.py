@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import json
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -18,6 +19,7 @@ import pytest
 import torch
 import yaml
 from example_task import TASK
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from small_run import SMALL, trainer_of
 from trained_model import easy_calculator, trained_model
@@ -249,8 +251,10 @@ def copied(run: Path, folder: Path, *without: str) -> Path:
 
 
 def test_what_is_no_trained_model_is_refused_clearly(run, tmp_path, mix):
-    with pytest.raises(RecipeError, match="did you mean"):
+    with pytest.raises(RecipeError, match=f"did you mean {run}"):
         load_checkpoint(run.parent / "smal")
+    with pytest.raises(RecipeError, match=r"there is no checkpoint \S+/smal$"):
+        load_checkpoint(tmp_path / "smal")  # nothing is near
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(RecipeError, match=r"holds no model \(no config.json\)"):
@@ -337,11 +341,22 @@ def test_eval_takes_tasks_split_and_output(run, tmp_path):
     assert json.loads(out.read_text())["results"] == [result]
 
 
+def test_a_model_and_its_tools_run_by_hand_as_documented(run, tmp_path, monkeypatch):
+    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/evaluation.md").read_text(), re.S)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs/quickstart").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(source, "docs/evaluation.md", "exec"), names)
+    assert isinstance(names["turn"], Turn)
+
+
 MISTAKES = {
     "no such split": (["eval", "{run}", "--split=tset"], "did you mean 'test'"),
     "no such task": (["eval", "{run}", "--tasks=calculater"], "did you mean 'calculator'"),
     "no such checkpoint": (["eval", "{run}x"], "there is no checkpoint"),
     "a list of tasks without any": (["eval", "{run}", "--tasks=,"], "names no task"),
+    "a temperature near 0": (["eval", "{run}", "--temperature=1e-45"], "at least 0.01, got 1e-45"),
     "a file for a checkpoint": (["eval", "{run}/config.json"], "is a file, not a directory"),
     "no such recipe": (["eval", "{run}", "--recipe={run}/r.yaml"], "cannot be read"),
     "an output that is a folder": (
@@ -756,9 +771,23 @@ def test_ctrl_c_while_a_run_tries_its_model_at_last_ends_it_once_the_model_is_sa
         patched.setattr(Evaluator, "results", results)
         assert mixgen.main.main(words) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert f"the model is saved in {tmp_path}" in line and "--batch-size" in line
+    assert f"the model is saved in {tmp_path}" in line and "--per_device_eval_batch_size" in line
     assert mixgen.main.main(words) == 0
     assert (tmp_path / "report.html").is_file()
+
+
+def test_the_batch_size_of_evaluations_is_the_recipes(tmp_path, monkeypatch):
+    sizes = []
+
+    def turns(generator, conversations, tools):
+        sizes.append(generator.batch_size)
+        return [Turn([assistant("?")]) for _ in conversations]
+
+    monkeypatch.setattr(Generator, "turns", turns)
+    words = [*WORDS, "--max_steps=1", "--eval_steps=1", "--test_examples=1"]
+    words += ["--per_device_eval_batch_size=7", f"--output_dir={tmp_path}"]
+    assert mixgen.main.main(words) == 0
+    assert sizes == [7, 7]  # during training, and of the trained model
 
 
 def test_the_model_that_was_trained_is_gone_before_the_saved_one_is_tried(tmp_path, monkeypatch):
@@ -805,13 +834,21 @@ def test_a_push_takes_the_card_and_the_report_and_no_checkpoints(run, monkeypatc
 
         def upload_folder(self, **settings):
             pushed.update(settings)
-            raise ConnectionError("no network")
+            if settings["revision"] == "lost":
+                raise ConnectionError("no network")
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     config = SimpleNamespace(
         output_dir=run, hub_token=None, hub_model_id=None, hub_private_repo=None, hub_revision=None
     )
+    mixgen.main._push(config)
+    assert pushed["repo_id"] == "me/small" and Path(pushed["folder_path"]) == run
+    files = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
+    taken = set(filter_repo_objects(files, ignore_patterns=pushed["ignore_patterns"]))
+    wanted = {"README.md", "report.html", "recipe.yaml", "evaluation.json", "model.safetensors"}
+    assert wanted <= taken and any(name.startswith("checkpoint-") for name in files)
+    assert not any(name.startswith(("checkpoint-", ".")) for name in taken)
+
+    config.hub_revision = "lost"
     with pytest.raises(OutputError, match=r"is saved in .* cannot be pushed .*no network"):
         mixgen.main._push(config)
-    assert pushed["repo_id"] == "me/small"
-    assert "checkpoint-*" in pushed["ignore_patterns"]

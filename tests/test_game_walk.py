@@ -215,7 +215,8 @@ def check_lines(result, lines):
         known = {
             "exact": len(right),
             "wrong_claims": sum(line.is_false for line in part),
-            **{end: ends[end] for end in ("won", "drawn", "losses", *BROKEN)},
+            **{end: ends[end] for end in ("won", "drawn", *BROKEN)},
+            "losses": len(part) - ends["won"] - ends["drawn"],
         }
         found = {name: result[f"{name}/{group}"] for name in known}
         assert {name: metric.count for name, metric in found.items()} == known, group
@@ -228,12 +229,13 @@ def check_moves(result, decisions, policy, split, illegal=lambda board: False):
     """Holds each count of single moves to what is known; a policy's move counts as made."""
     for prefix, wanted in (("seen_", "train"), ("held_out_", split)):
         part = [board for board in decisions if held_out(board) == wanted]
+        open_still = [board for board in part if value(board) >= 0]
         winning = [board for board in part if wins_at_once(board)]
         blocking = [board for board in part if threats(board) and board not in winning]
         made = {board: None if illegal(board) else policy(board) for board in part}
         for name, chosen, right in (
             ("legal", part, moves_of),
-            ("optimal", part, optimal),
+            ("optimal", open_still, optimal),
             ("wins_taken", winning, wins_at_once),
             ("blocks_made", blocking, threats),
         ):
@@ -402,6 +404,8 @@ def test_every_held_out_position_is_tried_once_from_a_set_up(name, split):
     good = sum(POLICIES[name](board) in optimal(board) for board in boards)
     counted = result["held_out_optimal/set-ups"]
     assert (counted.count, counted.total) == (good, len(boards))
+    assert f"From set-ups: {len(boards)} held-out positions" in result.note
+    assert "set-ups" not in tried(player(POLICIES[name]), split, num_examples=999).note
     assert result["held_out_legal/set-ups"].rate == 1.0
 
 
@@ -431,6 +435,7 @@ def test_positions_for_training_are_not_called_held_out():
     result = tried(player(perfect), "train", num_examples=1000)
     counted = {metric.name for metric in result.metrics if metric.total}
     assert "seen_optimal" in counted and "held_out_optimal" not in counted
+    assert "set-ups" not in result.note
     with pytest.raises(TaskError, match="unknown split 'tset': did you mean 'test'"):
         tried(player(perfect), "tset")
 
@@ -488,8 +493,9 @@ FAKES = {
 def test_a_fake_gets_exactly_nothing(name, split):
     result = tried(FAKES[name], split, num_examples=1000)
     assert result["exact"].total >= 3 * (1 + 9)
-    for end in ("exact", "won", "drawn", "losses"):
+    for end in ("exact", "won", "drawn"):
         assert result[end].count == 0
+    assert result["losses"].rate == 1
     assert sum(result[fault].count for fault in BROKEN) == result["exact"].total
     assert all(trial.score.value == 0 and trial.score.reason for trial in result.trials)
 
@@ -583,6 +589,7 @@ def test_an_illegal_move_is_neither_a_legal_nor_an_optimal_move():
     _, decisions = known_lines(perfect, lambda board: "illegal" if is_chosen(board) else "")
     result = tried(answer)
     check_moves(result, decisions, perfect, "test", illegal=is_chosen)
+    assert all(value(board) >= 0 for board in decisions)
     for name in ("seen_legal", "seen_optimal"):
         assert result[name].count == result[name].total - sum(map(is_chosen, decisions))
 

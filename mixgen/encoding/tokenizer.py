@@ -2,7 +2,8 @@
 
 What a piece is decides what a small model must learn. Every digit of a number is its own, and so is
 every bracket around it; a word keeps the space before it and a function its opening bracket
-(`sqrt(`, `board[`). What is decided at once is one piece: a cell (`1][2`), a row of a board.
+(`sqrt(`). What is decided at once is one piece: a stone that is put on a board
+(`board[1][2]='X'`), a row of a board.
 
 Bytes are the fallback, so any text can be encoded. It is deterministic, and the same for all
 weights: each active task gives the same number of examples, whatever its share of the mix.
@@ -46,7 +47,7 @@ SPECIAL_TOKENS: Final = [
 # Alternatives in order. Together they match any text: its pieces join to the text itself.
 PIECES: Final = "|".join(
     [
-        r"[0-9]\]\[[0-9]",  # the two subscripts of a cell
+        r"board\[[0-9]\]\[[0-9]\]='[XO]'\n?",  # a stone that is put on a board
         r"[ \n]?[a-z]+\([a-z]+\)",  # the call of a function on a name
         r"[0-9]",  # each digit alone
         r"[ \n]?[XO.]{3}(?![A-Za-z])",  # a row of a board
@@ -54,7 +55,6 @@ PIECES: Final = "|".join(
         r"[ \n]?[A-Z.](?![a-z])",  # single capitals and points, as of a decimal
         r" ?(?:\*\*|//|[+\-*/%^=×÷]) ?",  # an operator with the spaces around it
         r"[ \n]?\(",
-        r"\]='[XO]'\n?",  # a stone that is put on a board
         r"[\[\]='\"]+",  # subscripts and quotes of code run together: `][`, `]='`
         r"[\s\S]",
     ]

@@ -77,7 +77,7 @@ class Evaluator:
 
         Returns:
             The tasks' results, each with the metric `forged_outputs` added: in how many turns the
-            model would have written tool output itself, had it been let.
+            likeliest token was a marker of tool output, which the model may not write.
 
         Raises:
             TaskError: A task's own code fails, or gives what it should not.

@@ -53,12 +53,12 @@ class Generator:
 
     Args:
         model: Any causal language model, trained on mixgen's conversations.
-        renderer: Of its tokenizer.
+        renderer: The renderer of its tokenizer.
         batch_size: Conversations at once.
         max_new_tokens: Most tokens that the model may write in a turn.
         max_calls: Most calls in a turn.
         temperature: 0 takes the likeliest token; else tokens are drawn.
-        seed: Of what is drawn.
+        seed: Seed of sampling, at a temperature above 0.
         show_progress: Whether to show a bar of turns, where there is a terminal.
     """
 

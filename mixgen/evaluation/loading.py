@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mixgen.encoding.tokenizer import SPECIAL_TOKENS
-from mixgen.errors import RecipeError, nearest
+from mixgen.errors import RecipeError, nearest_path
 from mixgen.training.checkpoint import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -37,9 +37,8 @@ def load_checkpoint(
         more = f"; did you mean {max(models, key=_step)}?" if models else ""
         raise RecipeError(f"{path} holds no model (no config.json){more}")
     if not where.exists():
-        others = [str(one) for one in where.parent.glob("*/")]
-        if where.is_absolute() or others:  # else it is a name on the Hub
-            hint = f": {nearest(str(where), others)}" if others else ""
+        hint = nearest_path(where, [at.parent for at in where.parent.glob("*/config.json")])
+        if hint or where.is_absolute() or len(where.parts) > 2:  # else it is a name on the Hub
             raise RecipeError(f"there is no checkpoint {path}{hint}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mixgen.errors import OutputError, nearest
+from mixgen.errors import OutputError, nearest_path
 from mixgen.evaluation.results import DAMAGES, FACTS, read_evaluation
 from mixgen.training.checkpoint import RECIPE_FILE, newest_checkpoint, read_recipe_file
 from mixgen.training.run_dir import FINISHED_FILE
@@ -138,8 +138,7 @@ def read_run(folder: Path) -> Run:
     if (folder / RECIPE_FILE).exists():
         _check_recipe(recipe, folder / RECIPE_FILE)
     if recipe is None:
-        others = [str(path.parent) for path in folder.parent.glob(f"*/{RECIPE_FILE}")]
-        hint = f": {nearest(str(folder), others)}" if others else ""
+        hint = nearest_path(folder, [at.parent for at in folder.parent.glob(f"*/{RECIPE_FILE}")])
         raise OutputError(f"{folder} holds no run ({RECIPE_FILE} is missing){hint}")
     state = folder / FINISHED_FILE
     if not state.is_file():

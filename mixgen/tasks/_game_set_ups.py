@@ -1,4 +1,4 @@
-"""Every held-out position of tic-tac-toe, tried once from a set-up one move of the user before it.
+"""Held-out positions of tic-tac-toe, each tried once from a set-up one move of the user before it.
 
 The whole tree of games from the start (`_game_walk`) comes to few of them: those that good play
 leads to.
@@ -10,14 +10,14 @@ from dataclasses import replace
 from functools import cache
 
 from mixgen.tasks._game_tree import game_tree
-from mixgen.tasks._game_walk import Line, Move, done, heard, play
+from mixgen.tasks._game_walk import Line, Move, effect_of, heard, play
 from mixgen.tasks._game_words import SET_UPS, Game, tell
 from mixgen.tasks.trial import Answer
 from mixgen.tools.board import EMPTY_BOARD, opponent, place, to_move
 
 
 def from_set_ups(answer: Answer, split: str) -> list[Move]:
-    """The model's move in every held-out position of a split, each from a set-up before it.
+    """The model's move in each position of `set_ups`.
 
     A model that does not carry out the set-up as the data does has made no legal move.
     """
@@ -30,7 +30,9 @@ def from_set_ups(answer: Answer, split: str) -> list[Move]:
     going: dict[int, Line] = {}
     for at, turn in enumerate(answer([line.messages for line in lines])):
         opening = told[at][:4]
-        if not turn.fault and list(map(done, turn.messages)) == list(map(done, opening[1:])):
+        if not turn.fault and list(map(effect_of, turn.messages)) == list(
+            map(effect_of, opening[1:])
+        ):
             going[at] = heard(replace(lines[at], messages=opening), games[at].cells[-1])
     turns = answer([line.messages for line in going.values()])
     moves = [Move(game.boards[-1], None) for game in games]
@@ -41,7 +43,11 @@ def from_set_ups(answer: Answer, split: str) -> list[Move]:
 
 @cache
 def set_ups(split: str) -> list[Game]:
-    """A game to each held-out position of a split that is not lost, up to the user's last move."""
+    """A game to each held-out position of a split, up to the user's last move.
+
+    Left out are positions that are lost, and those that the user comes to only from one that they
+    have won: no game for training goes on from such a one.
+    """
     games = []
     for board, position in game_tree().items():
         if position.split != split or position.value < 0:

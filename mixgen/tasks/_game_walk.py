@@ -2,10 +2,11 @@
 
 Every reply of the user is tried against each of the model's turns, so the counts have no sampling
 noise. A *line* is one game from its first word to its end: won, drawn, lost, or broken off by a
-turn that plays an illegal move, shows another board than the game's, or cannot be read. A claim
-("I play center.", "Draw.") that does not fit the board is wrong, and the game goes on.
+turn that plays an illegal move, makes calls that are not the game's, or cannot be read; a line that
+is broken off is lost too. A claim ("I play center.", "Draw.") that does not fit the board is wrong,
+and the game goes on.
 
-A line is *seen* if every position in which the model has the move is one for training.
+A line is *seen* if no position in which the model has the move is held out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mixgen.tools.board import (
     winner,
 )
 
-FAULTS: Final = ("illegal", "wrong_boards", "unreadable")  # what breaks a line off
+FAULTS: Final = ("illegal", "wrong_boards", "unreadable")  # what breaks a line off: a loss too
 
 
 class Move(NamedTuple):
@@ -54,7 +55,7 @@ class Line:
 
     @property
     def is_seen(self) -> bool:
-        """Whether all of its decisions are in positions for training."""
+        """Whether none of its decisions is in a position that is held out."""
         return all(game_tree()[move.board].split == "train" for move in self.moves)
 
     @property
@@ -137,7 +138,7 @@ def play(line: Line, turn: Turn) -> Line:
     own = stones[0][0] if stones else None
     before = board if said is None else place(board, said, ".")
     right = turn_messages(mark, said, own, before)
-    if [done(one) for one in turn.messages] != [done(one) for one in right]:
+    if [effect_of(one) for one in turn.messages] != [effect_of(one) for one in right]:
         return broken("wrong_boards", "a call or its output is not what the game's is")
     wrong_claims = tuple(
         f"says {given['content']!r} where {expected['content']!r} is true"
@@ -158,7 +159,7 @@ def play(line: Line, turn: Turn) -> Line:
     )
 
 
-def done(message: Message) -> tuple[str, object]:
+def effect_of(message: Message) -> tuple[str, object]:
     """What a message does, whatever it says: a call's code, a tool's output."""
     codes = [made["function"]["arguments"] for made in message["tool_calls"]]
     return message["role"], message["content"] if message["role"] == "tool" else codes
@@ -196,7 +197,7 @@ def metrics_of(lines: Sequence[Line], moves: Sequence[Move], split: str) -> list
         "exact": [line.score.value == 1 for line in lines],
         "won": [line.ending == "won" for line in lines],
         "drawn": [line.ending == "drawn" for line in lines],
-        "losses": [line.ending == "lost" for line in lines],
+        "losses": [line.ending not in ("won", "drawn") for line in lines],
         **{fault: [line.ending == fault for line in lines] for fault in FAULTS},
         "wrong_claims": [bool(line.wrong_claims) for line in lines],
     }
@@ -227,7 +228,8 @@ def _move_metrics(prefix: str, moves: Sequence[Move], group: str = "") -> list[M
     blocks = [_completing(move.board, opponent(to_move(move.board))) for move in moves]
     right: dict[str, list[Sequence[int]]] = {
         "legal": [position.legal for position in positions],
-        "optimal": [position.optimal for position in positions],
+        # In a lost position every move is.
+        "optimal": [position.optimal if position.value >= 0 else [] for position in positions],
         "wins_taken": wins,
         "blocks_made": [[] if win else block for win, block in zip(wins, blocks, strict=True)],
     }

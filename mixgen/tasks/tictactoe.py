@@ -63,12 +63,13 @@ from mixgen.tools.board import (
     winner,
 )
 
+WHOLE: Final = 1000  # examples asked for, from which on all wordings and the set-ups are tried
 NOTE: Final = (
-    "Every game from the first move, against every reply. Most positions also occur in training: "
-    "seen are the lines and moves that stay within those, held out the moves in positions in which "
-    "no training game has the assistant to move, up to symmetry. These come again one by one, each "
-    "from a set-up before it."
+    "Every game from the first move on, against every reply of the user; most of these games also "
+    "occur in training. Held out are moves in positions in which no training game has the "
+    "assistant to move, up to symmetry; seen are all others, and the lines without a held-out one."
 )
+SET_UP_NOTE: Final = " From set-ups: {} held-out positions, one move each."
 
 
 @register
@@ -130,11 +131,11 @@ class TicTacToe(Task):
         Args:
             answer: Gives the assistant's turns.
             split: Whose positions count as held out.
-            num_examples: From 1,000 on all wordings of the opening are tried and, from a set-up,
-                every held-out position; below that, one wording.
+            num_examples: From `WHOLE` on all wordings of the opening are tried and, from set-ups,
+                held-out positions one by one; below that, one wording.
         """
         check_split(split)
-        is_whole = num_examples >= 1000
+        is_whole = num_examples >= WHOLE
         lines: list[Line] = []
         for mark in "XO":
             for wording in range(len(SET_UPS) if is_whole else 1):
@@ -145,7 +146,7 @@ class TicTacToe(Task):
             split=split,
             metrics=metrics_of(lines, moves, split),
             trials=trials_of(lines),
-            note=NOTE,
+            note=NOTE + (SET_UP_NOTE.format(len(moves)) if moves else ""),
         )
 
     def _example(self, game: Game, draw: Callable[[], float]) -> Example:

@@ -105,7 +105,7 @@ class MixConfig(TrainingArguments):
         default=200,
         metadata={
             "help": "Problems of each task in an evaluation during training, of the validation "
-            "split; eval_steps says how often."
+            "split (see num-examples of `mixgen eval`); eval_steps says how often."
         },
     )
     test_examples: int = dataclasses.field(

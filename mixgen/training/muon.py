@@ -27,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)  # of Jordan's quintic, as in torch's Muon
+COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)  # of Jordan's quintic
 NUM_ITERATIONS: Final = 5
 
 
@@ -71,6 +71,8 @@ class MuonWithAdamW(Optimizer):
                 matrices,
                 lr=lr if matrix_lr is None else matrix_lr,
                 weight_decay=weight_decay,
+                ns_coefficients=COEFFICIENTS,
+                ns_steps=NUM_ITERATIONS,
                 adjust_lr_fn="match_rms_adamw",
             ),
         ]
@@ -109,13 +111,13 @@ class _Muon(Muon):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; `closure` is `MuonWithAdamW`'s to call."""
+        if self.param_groups[0]["params"][0].device.type != "cpu":
+            return super().step(closure)  # type: ignore[no-untyped-call]
         for group in self.param_groups:
-            if group["params"][0].device.type != "cpu":
-                return super().step(closure)  # type: ignore[no-untyped-call]
             weights: list[torch.Tensor] = []
             gradients: list[torch.Tensor] = []
             averages: list[torch.Tensor] = []
-            self._init_group(group, weights, gradients, averages)
+            self._init_group(group, weights, gradients, averages)  # torch's: fills the three
             for weight, gradient, average in zip(weights, gradients, averages, strict=True):
                 average.lerp_(gradient, 1 - group["momentum"])
                 update = orthogonal(gradient.lerp(average, group["momentum"]))

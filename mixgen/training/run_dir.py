@@ -57,6 +57,7 @@ IRRELEVANT: Final = {
     "eval_steps",
     "eval_strategy",
     "test_examples",
+    "per_device_eval_batch_size",
     "report_to",
     "run_name",
     "project",
