@@ -174,8 +174,9 @@ def report(
     Example: mixgen report outputs/default outputs/heavy_tictactoe
     """
     from mixgen.evaluation.report import comparison_rows, write_comparison, write_report
-    from mixgen.evaluation.results import REPORT_FILE, aligned
+    from mixgen.evaluation.results import aligned
     from mixgen.evaluation.run_files import read_run
+    from mixgen.training.run_dir import REPORT_FILE
 
     path = output or (runs[0] / REPORT_FILE if len(runs) == 1 else Path("comparison.html"))
     if output:
@@ -184,7 +185,7 @@ def report(
         if output:
             output.parent.mkdir(parents=True, exist_ok=True)
         if len(runs) == 1:
-            for left in write_report(runs[0], output):
+            if left := write_report(runs[0], output):
                 print(f"{left} is not mixgen's, and was left as it is.")
         else:
             found = [read_run(folder) for folder in runs]

@@ -84,8 +84,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
     import torch
     from transformers.utils.logging import disable_progress_bar
 
-    from mixgen.evaluation.results import REPORT_FILE
-    from mixgen.training.run_dir import RunLock, inspect_run_dir, prepare_run_dir
+    from mixgen.training.run_dir import REPORT_FILE, RunLock, inspect_run_dir, prepare_run_dir
 
     disable_progress_bar()  # a bar for each file that is saved
     config = recipe.config
@@ -226,12 +225,8 @@ def _report(recipe: Recipe) -> None:
     from mixgen.evaluation.evaluate import Evaluator
     from mixgen.evaluation.loading import load_checkpoint
     from mixgen.evaluation.report import write_report
-    from mixgen.evaluation.results import (
-        RESULTS_FILE,
-        machine_facts,
-        save_evaluation,
-        say_result,
-    )
+    from mixgen.evaluation.results import machine_facts, save_evaluation, say_result
+    from mixgen.training.run_dir import RESULTS_FILE
 
     config = recipe.config
     output_dir = Path(str(config.output_dir))
@@ -264,7 +259,7 @@ def _report(recipe: Recipe) -> None:
     if chief:
         with _saving_clearly(output_dir):
             save_evaluation(results, facts, output_dir / RESULTS_FILE)
-            for left in write_report(output_dir):
+            if left := write_report(output_dir):
                 print(f"{left} is not mixgen's, and was left as it is.")
         if config.push_to_hub:
             _push(config)

@@ -492,7 +492,7 @@ def test_a_split_without_a_problem_and_notes_are_told_in_report_and_card(run, tm
     none = Metric(name="exact", count=0, total=0)
     result = Result(task="parity", split="test", metrics=[none], trials=[], note="Odd <numbers>.")
     save_evaluation([result], {}, folder / "evaluation.json")
-    assert write_report(folder) == []
+    assert write_report(folder) is None
     page, card = Page((folder / "report.html").read_text()), (folder / "README.md").read_text()
     for text in (page.text, card, result_table(result_json(result))):
         assert "o problems of the test split" in text
@@ -528,6 +528,9 @@ def test_a_run_ends_with_a_report_and_a_model_card(run):
         assert words in page.text
     card = (run / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\n")
+    tried = json.loads((run / "evaluation.json").read_text())["results"]
+    asked = {one["messages"][0]["content"] for r in tried for one in r["failures"]}
+    assert any(f'"content": {json.dumps(words)}' in card for words in asked)  # what it can do
     for plot in ("loss_by_task.png", "skill.png"):
         assert f"]({plot})" in card
         assert (run / plot).read_bytes().startswith(b"\x89PNG")

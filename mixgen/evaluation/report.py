@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mixgen.evaluation.plots import as_svg, loss_figure, skill_figure
 from mixgen.evaluation.results import (
-    REPORT_FILE,
     call_text_of,
     metric_rows,
     percent,
@@ -23,12 +22,12 @@ from mixgen.evaluation.results import (
 from mixgen.evaluation.run_files import Run, read_run
 from mixgen.training.callbacks import clock_text, tokens_text
 from mixgen.training.checkpoint import write_whole
-from mixgen.training.run_dir import CARD_FILE, CARD_MARK, is_own_card
+from mixgen.training.run_dir import CARD_FILE, CARD_MARK, REPORT_FILE, is_own_card
 
 PLOTS: Final = {"loss_by_task.png": loss_figure, "skill.png": skill_figure}
 
 
-def write_report(folder: Path, path: Path | None = None) -> list[Path]:
+def write_report(folder: Path, path: Path | None = None) -> Path | None:
     """Writes the report of a run and, into its folder, the card with its plots.
 
     Args:
@@ -36,7 +35,7 @@ def write_report(folder: Path, path: Path | None = None) -> list[Path]:
         path: Where to write the report, and no card; by default into the folder.
 
     Returns:
-        What was left as it is: a card that mixgen did not write.
+        A card that mixgen did not write, and that was left as it is.
 
     Raises:
         OutputError: The folder holds no run, or a file of it is damaged.
@@ -48,15 +47,22 @@ def write_report(folder: Path, path: Path | None = None) -> list[Path]:
     page = _render("report.html.j2", run=run, losses=losses, skill=skill)
     write_whole(path or folder / REPORT_FILE, page)
     if path:
-        return []
+        return None
     plots = {name: figure for name, figure in figures.items() if figure}
     for name, figure in plots.items():
         figure.savefig(folder / name, dpi=150)
     card = folder / CARD_FILE
     if not is_own_card(card):
-        return [card]
-    write_whole(card, _render("model_card.md.j2", run=run, plots=plots, mark=CARD_MARK))
-    return []
+        return card
+    words = {"prompt": prompt_of(run), "mark": CARD_MARK}
+    write_whole(card, _render("model_card.md.j2", run=run, plots=plots, **words))
+    return None
+
+
+def prompt_of(run: Run) -> str:
+    """An example of what to ask a model: a user's first words, of a right reply if there is one."""
+    talks = [one for part in ("conversations", "failures") for r in run.results for one in r[part]]
+    return str(talks[0]["messages"][0]["content"]) if talks else "What is 12 plus 30?"
 
 
 def write_comparison(runs: Sequence[Run], path: Path) -> None:

@@ -18,13 +18,11 @@ from mixgen.errors import OutputError
 from mixgen.tasks.messages import Message
 from mixgen.tasks.trial import Result, Trial
 from mixgen.training.checkpoint import library_versions, write_whole
+from mixgen.training.run_dir import LATER_FILE, RESULTS_FILE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-RESULTS_FILE: Final = "evaluation.json"
-LATER_FILE: Final = "evaluation-test.json"  # of `mixgen eval`
-REPORT_FILE: Final = "report.html"
 MAX_TRIALS: Final = 5  # conversations in full, right and wrong ones each
 # What facts tell, if they tell it: about the run, and about the evaluation.
 FACTS: Final[dict[str, Any]] = {

@@ -149,7 +149,7 @@ class Task:
     def evaluate(self, answer: Answer, *, split: str = "test", num_examples: int = 1000) -> Result:
         """Tries a model on this task.
 
-        As it is, the user's words of distinct problems are put to the model, turn by turn. Say in
+        By default, the user's words of distinct problems are put to the model, turn by turn. Say in
         `metrics` what is counted; replace this method where the user answers the model's moves.
 
         Args:

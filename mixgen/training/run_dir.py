@@ -30,7 +30,10 @@ RECIPE_KEYS: Final = {"weights", "max_seq_len", "rows_per_block", "global_batch_
 CARD_FILE: Final = "README.md"
 CARD_MARK: Final = "<!-- Written by mixgen"  # a card without it is the user's own
 # What tells of the model that a run ended with: wrong once it goes on.
-REPORT_FILES: Final = ("report.html", "evaluation.json", "evaluation-test.json")
+RESULTS_FILE: Final = "evaluation.json"
+LATER_FILE: Final = "evaluation-test.json"  # of `mixgen eval`
+REPORT_FILE: Final = "report.html"
+REPORT_FILES: Final = (REPORT_FILE, RESULTS_FILE, LATER_FILE)
 # What a run writes into its directory, and `overwrite` may delete.
 RUN_FILES: Final = (
     CARD_FILE,
@@ -39,7 +42,7 @@ RUN_FILES: Final = (
     "generation_config.json",
     "evaluation*.json",
     "loss_by_task.png",
-    "report.html",
+    REPORT_FILE,
     "skill.png",
     "model*.safetensors*",
     "tokenizer*.json",
