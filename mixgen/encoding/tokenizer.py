@@ -43,6 +43,13 @@ SPECIAL_TOKENS: Final = [
     OUTPUT_END,
     PAD,
 ]
+# The arguments of a tokenizer that name them.
+SPECIAL_ROLES: Final[dict[str, Any]] = {
+    "bos_token": BOS,
+    "eos_token": ASSISTANT_END,
+    "pad_token": PAD,
+    "additional_special_tokens": SPECIAL_TOKENS[1:4] + SPECIAL_TOKENS[5:9],
+}
 
 # Alternatives in order. Together they match any text: its pieces join to the text itself.
 PIECES: Final = "|".join(
@@ -182,10 +189,7 @@ def train_tokenizer(
     backend.train_from_iterator(corpus, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        bos_token=BOS,
-        eos_token=ASSISTANT_END,
-        pad_token=PAD,
-        additional_special_tokens=SPECIAL_TOKENS[1:4] + SPECIAL_TOKENS[5:9],
+        **SPECIAL_ROLES,
         model_max_length=model_max_length,
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,

@@ -100,16 +100,5 @@ def load_pretrained(config: MixConfig) -> tuple[PreTrainedModel, PreTrainedToken
 
 def add_chat_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     """Gives a foreign tokenizer mixgen's special tokens and chat template."""
-    tokenizer.add_special_tokens(
-        {
-            "bos_token": tk.BOS,
-            "eos_token": tk.ASSISTANT_END,
-            "pad_token": tk.PAD,
-            "additional_special_tokens": [
-                token
-                for token in tk.SPECIAL_TOKENS
-                if token not in (tk.BOS, tk.ASSISTANT_END, tk.PAD)
-            ],
-        }
-    )
+    tokenizer.add_special_tokens(tk.SPECIAL_ROLES)
     tokenizer.chat_template = tk.CHAT_TEMPLATE

@@ -4,9 +4,10 @@ Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) makes each 
 orthogonal. It is for the matrices inside the model, whose inputs and outputs are vectors;
 embeddings, the output layer, norms and biases stay with AdamW.
 
-Both are torch's own, but for this: torch's Muon makes updates orthogonal in bfloat16, and on a CPU
-without instructions for it that took two thirds of a training step (docs/log.md). On a CPU it is
-done in float32.
+Both are torch's own, but for two things (measured in docs/log.md). GPT-2 keeps its queries', keys'
+and values' matrices side by side in one weight: each is made orthogonal alone. And torch's Muon
+works in bfloat16, which takes most of a training step on a CPU without instructions for it: on a
+CPU it is done in float32.
 
 Updates are scaled by `0.2 * sqrt(max(rows, columns))` (Liu et al. 2025, arXiv:2502.16982), so that
 one learning rate may suit both; `optim_args: matrix_lr=6e-3` gives the matrices one of their own.
@@ -55,16 +56,19 @@ class MuonWithAdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
     ) -> None:
-        matrices = inner_matrices(model)
-        inner = {id(matrix) for matrix in matrices}
-        rest = [p for p in model.parameters() if p.requires_grad and id(p) not in inner]
-        if not matrices:
+        inner = inner_matrices(model)
+        if not inner:
             raise ValueError(f"optim muon: {type(model).__name__} has no matrices to train")
+        rest = [p for p in model.parameters() if p.requires_grad and p not in inner]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
+        matrices = [
+            {"params": [p for p in inner if inner[p] == number], "num_matrices": number}
+            for number in sorted(set(inner.values()))
+        ]
         self._parts: list[Optimizer] = [
             *([AdamW(groups, lr=lr, betas=betas, eps=eps)] if groups else []),
             _Muon(
@@ -106,13 +110,11 @@ class MuonWithAdamW(Optimizer):
 
 
 class _Muon(Muon):
-    """torch's Muon, which on a CPU makes updates orthogonal in float32."""
+    """torch's Muon for weights of `num_matrices` each, side by side; on a CPU in float32."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; `closure` is `MuonWithAdamW`'s to call."""
-        if self.param_groups[0]["params"][0].device.type != "cpu":
-            return super().step(closure)  # type: ignore[no-untyped-call]
         for group in self.param_groups:
             weights: list[torch.Tensor] = []
             gradients: list[torch.Tensor] = []
@@ -120,11 +122,17 @@ class _Muon(Muon):
             self._init_group(group, weights, gradients, averages)  # torch's: fills the three
             for weight, gradient, average in zip(weights, gradients, averages, strict=True):
                 average.lerp_(gradient, 1 - group["momentum"])
-                update = orthogonal(gradient.lerp(average, group["momentum"]))
+                update = gradient.lerp(average, group["momentum"])
+                if weight.device.type != "cpu":
+                    update = update.bfloat16()
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
-                scale = 0.2 * math.sqrt(max(weight.shape))
-                weight.add_(update, alpha=-group["lr"] * scale)
-        return None
+                for part, change in zip(
+                    weight.chunk(group["num_matrices"], dim=1),
+                    update.chunk(group["num_matrices"], dim=1),
+                    strict=True,
+                ):
+                    scale = 0.2 * math.sqrt(max(part.shape))
+                    part.add_(orthogonal(change), alpha=-group["lr"] * scale)
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
@@ -147,18 +155,23 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     return found.T if is_tall else found
 
 
-def inner_matrices(model: PreTrainedModel) -> list[torch.nn.Parameter]:
-    """The weights of linear layers, but for the output layer's and those tied to embeddings."""
+def inner_matrices(model: PreTrainedModel) -> dict[torch.nn.Parameter, int]:
+    """The weights of linear layers, but for the output layer's and those tied to embeddings.
+
+    Returns:
+        Each with the number of matrices that stand side by side in it: 3 in GPT-2's `c_attn`.
+    """
     outer = {
         id(module.weight)
         for module in (model.get_input_embeddings(), model.get_output_embeddings())
         if module is not None
     }
-    weights = {
-        id(module.weight): module.weight
-        for module in model.modules()
+    return {
+        module.weight: 3 if isinstance(module, Conv1D) and name.endswith("c_attn") else 1
+        for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D)
         and isinstance(module.weight, torch.nn.Parameter)
         and module.weight.requires_grad
+        and module.weight.ndim == 2
+        and id(module.weight) not in outer
     }
-    return [weight for key, weight in weights.items() if key not in outer and weight.ndim == 2]
