@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from mixgen.tasks._game_tree import game_tree
+from mixgen.tasks._game_tree import game_tree, moves_to, open_boards
 from mixgen.tasks._game_walk import Line, Move, effect_of, heard, play
 from mixgen.tasks._game_words import SET_UPS, Game, tell
 from mixgen.tasks.trial import Answer
-from mixgen.tools.board import EMPTY_BOARD, opponent, place, to_move
+from mixgen.tools.board import EMPTY_BOARD, place, to_move
 
 
 def from_set_ups(answer: Answer, split: str) -> list[Move]:
@@ -55,12 +55,8 @@ def set_ups(split: str) -> list[Game]:
         mark = to_move(board)
         for said in range(9):
             before = place(board, said, ".")
-            if board[said] != opponent(mark) or before not in game_tree():
-                continue
-            if before != EMPTY_BOARD and game_tree()[before].value <= 0:  # as in training
-                stones = [[cell for cell in range(9) if before[cell] == sign] for sign in "XO"]
-                cells = [stones[at % 2][at // 2] for at in range(sum(map(len, stones)))]
-                games.append(_set_up(mark, [*cells, said]))
+            if before in open_boards(mark):  # as in training
+                games.append(_set_up(mark, [*moves_to(before, lambda: 0.0), said]))
                 break
     return games
 

@@ -104,27 +104,40 @@ def _sign(value: int) -> int:
     return (value > 0) - (value < 0)
 
 
+@cache
+def open_boards(mark: str) -> Sequence[str]:
+    """The boards that a game of `mark` may go on from: the opponent has the move and has not won,
+    `mark` will have one, and does not lose if they play well.
+    """
+    return [
+        board
+        for board, position in game_tree().items()
+        if to_move(board) != mark and 2 <= board.count(".") <= 8 and position.value <= 0
+    ]
+
+
 def draw_position(mark: str, draw: Callable[[], float]) -> list[int]:
-    """Random legal moves to a position with the opponent of `mark` to move that can be held.
+    """Moves in random order to any of `open_boards`, each as likely.
 
     Args:
-        mark: Who does not lose from there, if they play well.
+        mark: Who goes on after the opponent's next move.
         draw: Uniform numbers in [0, 1).
 
     Returns:
         The cells of the moves, 1 to 7 of them.
     """
-    tree = game_tree()
-    # Drawn once: most long sequences are given up, and would else be rare.
-    num_moves = (1, 3, 5, 7)[int(draw() * 4)] if mark == "X" else (2, 4, 6)[int(draw() * 3)]
-    while True:
-        board = EMPTY_BOARD
-        cells: list[int] = []
-        while len(cells) < num_moves and (position := tree.get(board)):
-            cells.append(position.legal[int(draw() * len(position.legal))])
-            board = position.boards[cells[-1]]
-        if len(cells) == num_moves and board in tree and tree[board].value <= 0:
-            return cells
+    boards = open_boards(mark)
+    return moves_to(boards[int(draw() * len(boards))], draw)
+
+
+def moves_to(board: str, draw: Callable[[], float]) -> list[int]:
+    """Moves to a board, each side's stones in an order that numbers in [0, 1) decide."""
+    x_cells, o_cells = (
+        sorted((cell for cell in range(9) if board[cell] == mark), key=lambda _: draw())
+        for mark in "XO"
+    )
+    moves = [cell for pair in zip(x_cells, o_cells, strict=False) for cell in pair]
+    return moves if len(x_cells) == len(o_cells) else [*moves, x_cells[-1]]
 
 
 def position_split(board: str) -> str:

@@ -92,7 +92,7 @@ class TicTacToe(Task):
         )
         set_up_rate: float = field(
             default=0.5,
-            metadata={"help": "Share of games that go on from a position of some random moves."},
+            metadata={"help": "Share of games that go on from a random position."},
         )
         random_ties: bool = field(
             default=False,
