@@ -83,15 +83,25 @@ def test_memory_of_texts_that_were_met_stays_bounded(tokenizer, mix, monkeypatch
     assert max(map(len, caches)) == 50
 
 
-def test_every_digit_of_a_number_is_its_own_token(renderer, tokenizer):
-    tokens = tokenizer.convert_ids_to_tokens(renderer.text_ids("What is 1234.5678 + 90?"))
+def test_a_number_is_cut_into_pairs_of_digits_from_its_start(renderer, tokenizer):
+    tokens = tokenizer.convert_ids_to_tokens(renderer.text_ids("What is 12345.678 + 90?"))
     digits = [token for token in tokens if any(c in "0123456789" for c in token)]
-    assert digits == list("1234567890")
-    # Stones alone put digits together, with what stands between them.
+    assert digits == ["12", "34", "5", "67", "8", "90"]
+    pairs = {f"{number:02}" for number in range(100)}
+    assert pairs <= tokenizer.get_vocab().keys()
+    # Moves alone put more digits together, with what stands between them.
     several = [token for token in tokenizer.get_vocab() if len(re.findall("[0-9]", token)) > 1]
     stones = [f"board[{cell // 3}][{cell % 3}]='{mark}'" for cell in range(9) for mark in "XO"]
-    assert sorted(several) == sorted(f"{stone}Ċ" for stone in stones)
-    assert all(len(renderer.text_ids(f"{stone}\n")) == 1 for stone in stones)
+    moves = {f"{stone}Ċ{look}" for stone in stones for look in ("", "print(board)")}
+    assert pairs | moves <= set(several)
+    assert all(token.startswith("board[") for token in set(several) - pairs)
+
+
+def test_what_is_decided_at_once_is_one_token(renderer):
+    cells = [f"{row} {side}" for row in ("top", "bottom") for side in ("left", "right")]
+    for text in ("board[1][2]='X'\nprint(board)", "board[0][0]='O'\n", "XO.", "\n...", *cells):
+        assert len(renderer.text_ids(text)) == 1, text
+    assert len(renderer.text_ids(" top left")) == 1
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)

@@ -222,6 +222,6 @@ def test_a_row_too_short_for_a_task_is_refused_with_the_length_needed(mix, rende
     shares = measure_shares(mix, renderer)
     check_lengths(shares, 1024)
     with pytest.raises(
-        RecipeError, match=r"max_seq_len 120 is too short for task 'tictactoe'.* 14\d tokens"
+        RecipeError, match=r"max_seq_len 120 is too short for task 'tictactoe'.* 13\d tokens"
     ):
         check_lengths(shares[1:], 120)

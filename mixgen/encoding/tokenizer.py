@@ -1,9 +1,9 @@
 """The tokenizer: trained on the mix's own text, byte-level BPE inside pieces that this file cuts.
 
-What a piece is decides what a small model must learn. Every digit of a number is its own, and so is
-every bracket around it; a word keeps the space before it and a function its opening bracket
-(`sqrt(`). What is decided at once is one piece: a stone that is put on a board
-(`board[1][2]='X'`), a row of a board.
+What a piece is decides what a small model must learn. A number is cut into pairs of digits, and
+every bracket around it is its own; a word keeps the space before it and a function its opening
+bracket (`sqrt(`). What is decided at once is one piece: a move (`board[1][2]='X'` and the look at
+the board after it), a row of a board, the name of a cell.
 
 Bytes are the fallback, so any text can be encoded. It is deterministic, and the same for all
 weights: each active task gives the same number of examples, whatever its share of the mix.
@@ -54,9 +54,10 @@ SPECIAL_ROLES: Final[dict[str, Any]] = {
 # Alternatives in order. Together they match any text: its pieces join to the text itself.
 PIECES: Final = "|".join(
     [
-        r"board\[[0-9]\]\[[0-9]\]='[XO]'\n?",  # a stone that is put on a board
+        r"board\[[0-9]\]\[[0-9]\]='[XO]'\n?(?:print\(board\))?",  # a move, and the look after it
+        r" ?(?:top|bottom) (?:left|right)",  # a cell of a board
         r"[ \n]?[a-z]+\([a-z]+\)",  # the call of a function on a name
-        r"[0-9]",  # each digit alone
+        r"[0-9]{1,2}",  # two digits of a number, from its start
         r"[ \n]?[XO.]{3}(?![A-Za-z])",  # a row of a board
         r"[ \n]?[A-Z]?[a-z]+[\[(]?",  # a word, the space before it, its bracket
         r"[ \n]?[A-Z.](?![a-z])",  # single capitals and points, as of a decimal
