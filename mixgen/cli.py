@@ -5,6 +5,7 @@ Libraries are imported where they are needed, so that `mixgen --help` is quick.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mixgen.errors import MixgenError, OutputError, RecipeError, nearest
+from mixgen.errors import MixgenError, OutputError, RecipeError, nearest, printable
 from mixgen.launch import USER_ERROR
 
 if TYPE_CHECKING:
@@ -31,10 +32,17 @@ app = typer.Typer(
 
 def main() -> int:
     """Runs one command; a user's mistake ends in one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a model may write what they cannot
     try:
         app(standalone_mode=True)
     except MixgenError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
+        return USER_ERROR
+    except OSError as error:
+        where = error.filename or "the output"
+        print(f"error: {where}: {error.strerror or error}", file=sys.stderr, flush=True)
         return USER_ERROR
     return 0
 
@@ -76,7 +84,12 @@ def evaluate(
     temperature: Annotated[
         float, typer.Option(min=0.0, max=100.0, help="0: the likeliest token; else 0.01 to 100.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of sampling at a temperature.")] = 42,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Seed of sampling at a temperature; another batch size draws otherwise."
+        ),
+    ] = 42,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python that comes with the model.")
     ] = False,
@@ -93,7 +106,7 @@ def evaluate(
         raise RecipeError(f"temperature must be 0 or at least {MIN_TEMPERATURE}, got {temperature}")
     where = Path(checkpoint) if Path(checkpoint).is_dir() else Path()
     path = output or where / f"evaluation-{split}.json"
-    _check_output(path)
+    _check_output(path, ".json")
     chosen = _tasks_of(checkpoint, recipe, tasks, trust_remote_code)
     print("Loading ...", file=sys.stderr, flush=True)
 
@@ -104,7 +117,6 @@ def evaluate(
     from mixgen.evaluation.results import (
         conversation_text,
         machine_facts,
-        printable,
         result_json,
         result_table,
         save_evaluation,
@@ -137,6 +149,7 @@ def evaluate(
         "split": split,
         "num_examples": num_examples,
         "temperature": temperature,
+        **({"seed": seed, "batch_size": batch_size} if temperature else {}),
     }
     failure: OSError | None = None
     try:
@@ -180,7 +193,7 @@ def report(
 
     path = output or (runs[0] / REPORT_FILE if len(runs) == 1 else Path("comparison.html"))
     if output:
-        _check_output(output)
+        _check_output(output, ".html")
     try:
         if output:
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -199,15 +212,24 @@ def report(
     print(f"Written to {path}.")
 
 
-def _check_output(path: Path) -> None:
-    """Refuses what could not be written, before work is done for it.
+def _check_output(path: Path, ending: str) -> None:
+    """Refuses what could not or should not be written, before work is done for it.
 
     Raises:
-        OutputError: It is a directory, or its own cannot be made or written.
+        OutputError: It has another ending, is no file or a run's own, or its directory cannot be
+            made or written.
     """
+    from mixgen.training.run_dir import is_of_run
+
     folder = next(one for one in path.absolute().parents if one.exists())
     if path.is_dir():
         why = "it is a directory"
+    elif path.suffix != ending:
+        why = f"its name must end in {ending}"
+    elif path.exists() and not path.is_file():
+        why = "it is no file"
+    elif is_of_run(path):
+        why = "it is a file of the run or model there"
     elif not folder.is_dir():
         why = f"{folder} is a file"
     elif not os.access(folder, os.W_OK | os.X_OK):
@@ -232,6 +254,8 @@ def _tasks_of(
     if recipe is not None:
         tasks = configured_tasks(recipe, trust_remote_code=trusted)
         found = {task.name: task for task in tasks}
+        if not (found or names):
+            raise RecipeError(f"{recipe} gives no task a weight above 0: --tasks names some")
     elif names is None:
         found = {name: cls() for name, cls in registered_tasks().items()}
     given = dict.fromkeys(name.strip() for name in (names or "").split(",") if name.strip())

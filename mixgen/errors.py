@@ -10,6 +10,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
+
+# What would move a terminal's cursor, change its colours or turn the direction of its text.
+CONTROLS: Final = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+    if chr(code) not in "\t\n"
+}
 
 
 class MixgenError(Exception):
@@ -67,3 +75,13 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     if len(options) > 20:
         return "see `run_train.py --help`"
     return "allowed: " + ", ".join(repr(option) for option in options)
+
+
+def printable(text: str) -> str:
+    r"""A text with its control characters made visible, but for tabs and new lines.
+
+    Example:
+        >>> print(printable("red \x1b[31m"))
+        red \x1b[31m
+    """
+    return text.translate(CONTROLS)

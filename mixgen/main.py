@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixgen.errors import MixgenError, OutputError, RecipeError
+from mixgen.errors import MixgenError, OutputError, RecipeError, printable
 from mixgen.launch import (
     INTERRUPTED,
     USER_ERROR,
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None 
         if os.environ.get("RANK", "0") != "0":
             # The launcher ends all processes once one has failed: let the first say why, once.
             time.sleep(10)
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
         return USER_ERROR
     except KeyboardInterrupt:  # before training, which saves first
         print("interrupted", file=sys.stderr, flush=True)

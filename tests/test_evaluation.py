@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import io
 import json
 import os
 import re
@@ -50,6 +51,7 @@ from mixgen.tasks.calculator import Calculator
 from mixgen.tasks.messages import Score, assistant, user
 from mixgen.tasks.trial import Metric, Result, Trial, Turn
 from mixgen.training.callbacks import StopCallback
+from mixgen.training.checkpoint import write_whole
 from mixgen.training.model import build_model
 from mixgen.training.resumable import ResumableTrainer
 from mixgen.training.trainer import MixTrainer
@@ -117,7 +119,6 @@ BEST = {
     "per_device_train_batch_size": 2,
     "learning_rate": 0.01,
     "metric_for_best_model": "eval/calculator/exact",
-    "greater_is_better": True,
 }
 
 
@@ -278,6 +279,20 @@ def test_what_is_no_trained_model_is_refused_clearly(run, tmp_path, mix):
     with pytest.raises(RecipeError, match=r"lacks weights: transformer\.h\.0\.\S+ and 1 more"):
         load_checkpoint(partial)
 
+    config = json.loads((run / "config.json").read_text())
+    shallow = copied(run, tmp_path / "shallow")
+    (shallow / "config.json").write_text(json.dumps({**config, "n_layer": config["n_layer"] - 1}))
+    with pytest.raises(
+        RecipeError, match=r"has no place for: transformer\.h\.\d\.\S+ and \d+ more"
+    ):
+        load_checkpoint(shallow)
+    shifted = copied(run, tmp_path / "shifted")
+    _, tokenizer = load_checkpoint(run)
+    tokenizer.add_tokens([f"word{number}" for number in range(100)])
+    tokenizer.save_pretrained(shifted)
+    with pytest.raises(RecipeError, match=r"has a tokenizer of another model: token \d+ of \d+"):
+        load_checkpoint(shifted)
+
     broken = copied(run, tmp_path / "broken")
     model, _ = load_checkpoint(broken)
     with torch.no_grad():
@@ -358,6 +373,7 @@ MISTAKES = {
     "a list of tasks without any": (["eval", "{run}", "--tasks=,"], "names no task"),
     "a temperature near 0": (["eval", "{run}", "--temperature=1e-45"], "at least 0.01, got 1e-45"),
     "a file for a checkpoint": (["eval", "{run}/config.json"], "is a file, not a directory"),
+    "a recipe without a task": (["eval", "{run}", "--recipe={zero}"], "no task a weight above 0"),
     "no such recipe": (["eval", "{run}", "--recipe={run}/r.yaml"], "cannot be read"),
     "an output that is a folder": (
         ["eval", "{run}", "--num-examples=1", "--tasks=calculator", "--output={run}"],
@@ -370,24 +386,67 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_users_mistake_is_one_clear_line(name, run):
+def test_a_users_mistake_is_one_clear_line(name, run, tmp_path):
     words, part = MISTAKES[name]
-    status, shown = command(*(word.replace("{run}", str(run)) for word in words))
+    zero = tmp_path / "zero.yaml"
+    zero.write_text("weights: {calculator: 0, tictactoe: 0}\n")
+    status, shown = command(*(word.format(run=run, zero=zero) for word in words))
     assert status == 2
     assert part in shown.splitlines()[-1]
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_anything_is_done(run, monkeypatch):
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_done(
+    run, tmp_path, monkeypatch
+):
     monkeypatch.setattr("mixgen.evaluation.loading.load_checkpoint", None)
     monkeypatch.setattr("mixgen.evaluation.report.write_report", None)
     for name in ("eval", "report"):
         assert "it is a directory" in command(name, run, "--output=.")[1]
-        below = run / "config.json" / "out"
+        ending = {"eval": ".json", "report": ".html"}[name]
+        below = run / "config.json" / f"out{ending}"
         assert "config.json is a file" in command(name, run, f"--output={below}")[1]
+        assert f"must end in {ending}" in command(name, run, f"--output={run}/model.safetensors")[1]
+        device = tmp_path / f"device{ending}"
+        if not device.exists():
+            os.mkfifo(device)
+        assert "it is no file" in command(name, run, f"--output={device}")[1]
         with monkeypatch.context() as patched:
             patched.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
-            assert "is not writable" in command(name, run, f"--output={run / 'new' / 'out'}")[1]
+            written = command(name, run, f"--output={run / 'new' / 'out'}{ending}")[1]
+            assert "is not writable" in written
+    for own in ("config.json", "trainer_state.json", "tokenizer.json", "evaluation.json"):
+        assert "of the run or model there" in command("eval", run, f"--output={run / own}")[1]
     assert not (run / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a/b/\x1b[31mred", r"error: there is no checkpoint a/b/\x1b[31mred"),
+        ("a/b/\u202ethgir", r"error: there is no checkpoint a/b/\u202ethgir"),
+        ("a" * 300, f"error: {'a' * 300}: File name too long"),
+    ],
+)
+def test_the_command_prints_one_line_of_visible_characters(name, shown, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mixgen", "eval", name])
+    assert cli.main() == 2
+    assert capsys.readouterr().err.splitlines()[-1] == shown
+
+
+def test_a_terminal_that_lacks_a_character_gets_its_code(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mixgen", "eval", "a/b/\N{SNOWMAN}"])
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert cli.main() == 2
+    terminal.flush()
+    assert terminal.buffer.getvalue().endswith(b"there is no checkpoint a/b/\\u2603\n")
+
+
+def test_a_file_is_written_whole_and_no_other_is_touched(tmp_path):
+    (tmp_path / ".evaluation.json").write_text("mine")
+    write_whole(tmp_path / "evaluation.json", "{}")
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {".evaluation.json": "mine", "evaluation.json": "{}"}
 
 
 def test_what_was_counted_is_shown_although_it_cannot_be_written(run, monkeypatch):
@@ -551,9 +610,11 @@ def test_the_use_that_a_card_shows_runs(run, tmp_path, capsys):
 def test_a_card_that_is_not_mixgens_is_left_as_it_is(run, tmp_path):
     folder = copied(run, tmp_path / "edited")
     (folder / "README.md").write_text("# Mine")
+    (folder / "skill.png").write_bytes(b"mine, too")  # which it may show
     status, shown = command("report", folder)
     assert status == 0 and "README.md is not mixgen's, and was left as it is." in shown
     assert (folder / "README.md").read_text() == "# Mine"
+    assert (folder / "skill.png").read_bytes() == b"mine, too"
     assert "not mixgen's" not in command("report", copied(run, tmp_path / "own"))[1]
 
 

@@ -362,9 +362,10 @@ def test_eval_steps_turn_evaluation_on_unless_it_is_turned_off(given, strategy, 
 
 def test_saves_at_evaluations_pass_as_steps_and_as_shares(tmp_path):
     for steps in (
-        {"eval_steps": 2, "save_steps": 4},
-        {"eval_steps": 0.25, "save_steps": 0.5},
-        {"eval_steps": 0.25, "save_steps": 6},
+        {"eval_steps": 4, "save_steps": 4},
+        {"eval_steps": 0.5, "save_steps": 0.5},
+        {"eval_steps": 0.25, "save_steps": 3},
+        {"eval_steps": 2, "save_strategy": "best"},
     ):
         MixConfig(output_dir=str(tmp_path), use_cpu=True, max_steps=12, **BEST, **steps)
 
@@ -388,6 +389,11 @@ def test_saves_at_evaluations_pass_as_steps_and_as_shares(tmp_path):
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "reduce_lr_on_plateau is not supported"),
         ({"optim": "adamw_torch", "optim_args": "matrix_lr=1"}, "matrix_lr needs optim muon"),
         ({**BEST, "eval_steps": 0.5, "save_steps": 3, "max_steps": 4}, "got 3 and 2"),
+        ({**BEST, "eval_steps": 1, "save_steps": 2, "max_steps": 4}, "got 2 and 1"),
+        (
+            {**BEST, "eval_steps": 1, "greater_is_better": True},
+            "greater_is_better is not supported",
+        ),
         ({**BEST, "eval_steps": 0.3, "save_steps": 0.9, "max_steps": 11}, "got 10 and 4"),
         ({"num_train_epochs": 5.0}, "num_train_epochs is not supported: the data has no end"),
         ({"resume_from_checkpoint": "x"}, "resume_from_checkpoint is not supported"),

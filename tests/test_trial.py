@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -61,11 +62,26 @@ def model(tokenizer, tmp_path_factory):
 
 # --- mistakes in a task ---
 
-ERRORS = [ValueError("no\nnumber"), RuntimeError(), OSError("no file"), KeyError("a"), TypeError()]
+EXACT = Metric(name="exact", count=1, total=2)
+TALK = [Trial(messages=[{"role": "user", "content": "1?"}], score=Score(value=0.0))]  # not mixgen's
+
+
+def result_of(**given) -> Result:
+    return Result(**{"task": "mine", "split": "train", "metrics": [], "trials": [], **given})
+
+
+ERRORS = [
+    ValueError("no\nnumber"),
+    RuntimeError(),
+    OSError("no file"),
+    KeyError("a"),
+    TypeError(),
+    SystemExit(0),
+]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("part", ["score", "metrics"])
+@pytest.mark.parametrize("part", ["score", "metrics", "sample"])
 def test_an_error_in_a_tasks_code_is_one_line_with_its_name(part, error, monkeypatch):
     monkeypatch.setattr(Mine, part, failing(error))
     with pytest.raises(TaskError) as caught:
@@ -88,7 +104,15 @@ def test_mixgens_own_errors_pass_as_they_are(monkeypatch):
         ("score", 1.0, "task 'mine': score must give a Score, got 1.0"),
         ("metrics", None, "task 'mine': metrics must be a list of Metric, got None"),
         ("metrics", [0.5], r"task 'mine': metrics must be a list of Metric, got \[0.5\]"),
-        ("evaluate", {"exact": 1}, "task 'mine': evaluate must give a Result, got {'exact': 1}"),
+        ("evaluate", {"exact": 1}, "task 'mine': evaluate must give its Result, got {'exact': 1}"),
+        (
+            "evaluate",
+            result_of(task="other"),
+            "evaluate must give its Result, got Result.task='oth",
+        ),
+        ("evaluate", result_of(trials=TALK), "evaluate fails .KeyError: 'tool_calls'"),
+        ("metrics", [EXACT, EXACT], "task 'mine': metric 'exact' is given twice"),
+        ("sample", None, "task 'mine': sample fails .TypeError: 'NoneType' object"),
     ],
 )
 def test_what_a_task_gives_back_is_checked(part, given, message, tokenizer, monkeypatch):
@@ -122,6 +146,23 @@ def test_an_error_in_a_tasks_tools_is_told_as_the_tasks(tokenizer, model, monkey
     monkeypatch.setattr(Mine, "tools", failing(ValueError("none")))
     with pytest.raises(TaskError, match=r"task 'mine': tools fails \(ValueError: none\)"):
         evaluator_of(Mine(), tokenizer).results(model)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Score(value=0.0, reason=ValueError("bad")), "reason of a score must be text, got"),
+        (lambda: Score(value=0.0, reason=None), "reason of a score must be text, got None"),
+        (lambda: dataclasses.replace(EXACT, group=2), "metric 'exact': group must be text, got 2"),
+        (lambda: dataclasses.replace(EXACT, unit=None), "metric 'exact': unit must be text"),
+        (lambda: dataclasses.replace(EXACT, name="a\x1b[31m"), r"name must be text, got 'a.x1b"),
+        (lambda: result_of(trials=[1]), "task 'mine': trials must be a list of Trial, got .1."),
+        (lambda: result_of(note=5), "task 'mine': note must be text, got 5"),
+    ],
+)
+def test_what_is_counted_has_names_of_text(make, message):
+    with pytest.raises(TaskError, match=message):
+        make()
 
 
 def test_an_error_of_the_generator_is_not_told_as_the_tasks(tokenizer, model, monkeypatch):

@@ -7,6 +7,7 @@ the turns: a task needs to know nothing of it.
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mixgen.encoding.renderer import Renderer
 from mixgen.errors import RecipeError, TaskError, nearest
 from mixgen.evaluation.generation import Generator
+from mixgen.evaluation.results import check_result, result_json
 from mixgen.tasks.base import Task
 from mixgen.tasks.messages import assistant
 from mixgen.tasks.trial import Answer, Conversation, Metric, Result, Turn, blaming
@@ -93,9 +95,13 @@ class Evaluator:
         return results
 
     def _try(self, task: Task, answer: _Counting) -> Result:
-        result: object = task.evaluate(answer, split=self.split, num_examples=self.num_examples)
-        if not isinstance(result, Result):
-            raise TaskError(f"task {task.name!r}: evaluate must give a Result, got {result!r:.200}")
+        try:
+            with blaming(task.name, "evaluate"):
+                result = self._evaluated(task, answer)
+        except TaskError:
+            if answer.failure:  # it is not the task's
+                raise answer.failure from None
+            raise
         forged = Metric(
             name=FORGED,
             count=answer.forged,
@@ -105,6 +111,17 @@ class Evaluator:
             is_sample=all(metric.is_sample for metric in result.metrics[:1]),
         )
         return dataclasses.replace(result, metrics=[*result.metrics, forged])
+
+    def _evaluated(self, task: Task, answer: _Counting) -> Result:
+        result: object = task.evaluate(answer, split=self.split, num_examples=self.num_examples)
+        if not isinstance(result, Result) or result.task != task.name:
+            raise TaskError(
+                f"task {task.name!r}: evaluate must give its Result, got {result!r:.200}"
+            )
+        content = result_json(result)  # what cannot be saved or shown fails now
+        json.dumps(content)
+        check_result(content)
+        return result
 
     def check_metric(self, config: MixConfig) -> None:
         """Makes sure that `metric_for_best_model` is one of these, and settles its direction.
@@ -147,9 +164,14 @@ class _Counting:
         self.answer = answer
         self.turns = 0
         self.forged = 0
+        self.failure: Exception | None = None  # of the model, such as too little memory
 
     def __call__(self, conversations: Sequence[Conversation]) -> list[Turn]:
-        turns = self.answer(conversations)
+        try:
+            turns = self.answer(conversations)
+        except Exception as error:
+            self.failure = error
+            raise
         self.turns += len(turns)
         self.forged += sum(turn.forged > 0 for turn in turns)
         return turns

@@ -26,8 +26,8 @@ def load_checkpoint(
         trust_remote_code: Whether to run code that comes with it.
 
     Raises:
-        RecipeError: There is none, its weights are missing or not finite, or it was not trained on
-            mixgen's conversations.
+        RecipeError: There is none, weights are missing, have no place or are not finite, the
+            tokenizer is another model's, or it was not trained on mixgen's conversations.
     """
     where = Path(path)
     if where.is_file():
@@ -57,7 +57,17 @@ def load_checkpoint(
             f"{path} lacks weights: {absent[0]}"
             + (f" and {len(absent) - 1:,} more" if absent[1:] else "")
         )
+    if unused := sorted(loaded[1]["unexpected_keys"]):
+        raise RecipeError(
+            f"{path} holds weights that its config.json has no place for: {unused[0]}"
+            + (f" and {len(unused) - 1:,} more" if unused[1:] else "")
+        )
     vocabulary = tokenizer.get_vocab()
+    embeddings: int = model.get_input_embeddings().weight.shape[0]  # type: ignore[assignment,index]
+    if (largest := max(vocabulary.values(), default=0)) >= embeddings:
+        raise RecipeError(
+            f"{path} has a tokenizer of another model: token {largest:,} of {embeddings:,}"
+        )
     missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
     if missing or not tokenizer.chat_template:
         what = f"its tokenizer lacks {missing[0]}" if missing else "it has no chat template"

@@ -5,6 +5,7 @@ Both are made of what the run has left in its folder (see `run_files`), so they 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +13,12 @@ from typing import Any, Final
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mixgen.errors import printable
 from mixgen.evaluation.plots import as_svg, loss_figure, skill_figure
 from mixgen.evaluation.results import (
     call_text_of,
     metric_rows,
     percent,
-    printable,
 )
 from mixgen.evaluation.run_files import Run, read_run
 from mixgen.training.callbacks import clock_text, tokens_text
@@ -48,13 +49,13 @@ def write_report(folder: Path, path: Path | None = None) -> Path | None:
     write_whole(path or folder / REPORT_FILE, page)
     if path:
         return None
+    card = folder / CARD_FILE
+    if not is_own_card(card):  # nor are the plots that it shows
+        return card
     plots = {name: figure for name, figure in figures.items() if figure}
     for name, figure in plots.items():
         figure.savefig(folder / name, dpi=150)
-    card = folder / CARD_FILE
-    if not is_own_card(card):
-        return card
-    words = {"prompt": prompt_of(run), "mark": CARD_MARK}
+    words = {"prompt": json.dumps(prompt_of(run), ensure_ascii=False), "mark": CARD_MARK}
     write_whole(card, _render("model_card.md.j2", run=run, plots=plots, **words))
     return None
 

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from mixgen.encoding.tokenizer import call_text
-from mixgen.errors import OutputError
+from mixgen.errors import OutputError, printable
 from mixgen.tasks.messages import Message
 from mixgen.tasks.trial import Result, Trial
 from mixgen.training.checkpoint import library_versions, write_whole
@@ -33,15 +33,21 @@ FACTS: Final[dict[str, Any]] = {
     "split": str,
     "num_examples": int,
     "temperature": float | int,
+    "seed": int,
+    "batch_size": int,
     "checkpoint": str,
 }
 OF_TRAINING: Final = {"device", "command", "versions"}  # which a later evaluation does not know
 # What reading a damaged file raises.
-DAMAGES: Final = (OSError, ValueError, TypeError, AttributeError, LookupError)
-# What would move a terminal's cursor or change its colours.
-CONTROLS: Final = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
-}
+DAMAGES: Final = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 class MetricRow(NamedTuple):
@@ -96,7 +102,7 @@ def _read_results(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             if not isinstance(value, FACTS.get(key, object)):
                 raise TypeError(f"{key} is {value!r}")
         for result in content["results"]:
-            _check_result(result)
+            check_result(result)
         return list(content["results"]), dict(content["facts"])
     except FileNotFoundError:
         return [], {}
@@ -104,7 +110,7 @@ def _read_results(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         raise OutputError(f"{path} cannot be read: {error!r}") from error
 
 
-def _check_result(result: dict[str, Any]) -> None:
+def check_result(result: dict[str, Any]) -> None:
     """Fails if something is missing that reports are made of, or is of another kind."""
     result.setdefault("note", "")  # of an earlier version
     result_table(result)
@@ -213,16 +219,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-
-
-def printable(text: str) -> str:
-    r"""A text with its control characters made visible, but for tabs and new lines.
-
-    Example:
-        >>> print(printable("red \x1b[31m"))
-        red \x1b[31m
-    """
-    return text.translate(CONTROLS)
 
 
 def conversation_text(messages: Sequence[Message]) -> str:

@@ -211,7 +211,8 @@ class Task:
         check_split(split)
         generator = rng(seed, split, self.name, block)
         prefix = f"{self.name}-{split}-{seed}-{block}-"
-        for index in itertools.count():
-            example = self.sample_from(split, generator)
-            example["id"] = f"{prefix}{index}"
-            yield example
+        with blaming(self.name, "sample"):
+            for index in itertools.count():
+                example = self.sample_from(split, generator)
+                example["id"] = f"{prefix}{index}"
+                yield example

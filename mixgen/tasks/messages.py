@@ -43,7 +43,9 @@ class Score:
     reason: str = ""
 
     def __post_init__(self) -> None:
-        """Rejects what is no number from 0 to 1, such as NaN."""
+        """Rejects what is no number from 0 to 1, such as NaN, and a reason that is no text."""
+        if not isinstance(self.reason, str):
+            raise TaskError(f"the reason of a score must be text, got {self.reason!r:.200}")
         if not 0 <= self.value <= 1:
             raise TaskError(f"the value of a score must lie in 0 to 1, got {self.value}")
         object.__setattr__(self, "value", float(self.value))  # numpy's are no JSON

@@ -7,6 +7,7 @@ players are answers too, which is how the metrics themselves are tested.
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
 import functools
@@ -46,7 +47,7 @@ def blaming(task: str, part: str) -> Iterator[None]:
         yield
     except MixgenError:
         raise
-    except Exception as error:  # a user's own code may raise anything
+    except (Exception, SystemExit) as error:  # a user's own code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         raise TaskError(f"task {task!r}: {part} fails ({reason})") from error
 
@@ -93,7 +94,13 @@ class Metric:
     is_sample: bool = True
 
     def __post_init__(self) -> None:
-        """Makes the counts plain integers, and rejects a count that is no part of its total."""
+        """Makes the counts plain integers, and rejects a count that is no part of its total, and
+        names that are no text of one line.
+        """
+        for key in ("name", "group", "unit"):
+            text = getattr(self, key)
+            if not isinstance(text, str) or not text.isprintable():
+                raise TaskError(f"metric {self.name!r}: {key} must be text, got {text!r:.200}")
         given = self.count, self.total
         try:
             count, total = map(int, given)
@@ -157,12 +164,19 @@ class Result:
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Rejects metrics that are none."""
-        given = self.metrics
-        if not isinstance(given, list) or not all(isinstance(one, Metric) for one in given):
-            raise TaskError(
-                f"task {self.task!r}: metrics must be a list of Metric, got {given!r:.200}"
-            )
+        """Rejects metrics and trials that are none, metrics that occur twice, and other notes."""
+        for key, kind in (("metrics", Metric), ("trials", Trial)):
+            given = getattr(self, key)
+            if not isinstance(given, list) or not all(isinstance(one, kind) for one in given):
+                raise TaskError(
+                    f"task {self.task!r}: {key} must be a list of {kind.__name__}, "
+                    f"got {given!r:.200}"
+                )
+        counts = collections.Counter((metric.name, metric.group) for metric in self.metrics)
+        if twice := [" of ".join(filter(None, key)) for key, n in counts.items() if n > 1]:
+            raise TaskError(f"task {self.task!r}: metric {twice[0]!r} is given twice")
+        if not isinstance(self.note, str):
+            raise TaskError(f"task {self.task!r}: note must be text, got {self.note!r:.200}")
 
     def __getitem__(self, name: str) -> Metric:
         """The metric over all, or that of a group: `result["exact"]`, `result["exact/depth 2"]`."""

@@ -100,7 +100,7 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OSError: It cannot be written; nothing of it is left.
     """
-    written = path.with_name(f".{path.name}")
+    written = path.with_name(f".{path.name}.{os.getpid()}")  # several may write at once
     try:
         written.write_text(text, encoding="utf-8")
         replace(written, path)

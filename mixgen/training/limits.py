@@ -55,6 +55,7 @@ UNSUPPORTED: Final = {
     "eval_accumulation_steps": "set per_device_eval_batch_size",
     "prediction_loss_only": "the model is tried on problems, not for its loss",
     "batch_eval_metrics": "each task counts its own metrics",
+    "greater_is_better": "each metric knows whether fewer are better",
     "save_on_each_node": "all machines share the output_dir",
     "include_num_input_tokens_seen": "tokens are counted as they are",
 }
@@ -101,10 +102,10 @@ def check_best_is_saved(config: TrainingArguments) -> None:
         math.ceil(steps * config.max_steps) if steps < 1 else int(steps)
         for steps in (config.save_steps, config.eval_steps or config.logging_steps)
     )
-    if save % evaluate:
+    if save != evaluate:
         raise RecipeError(
-            "load_best_model_at_end needs save_steps that are a multiple of eval_steps, "
-            f"got {save:,} and {evaluate:,}"
+            "load_best_model_at_end needs save_steps like eval_steps (or save_strategy best), so "
+            f"that the best model is saved, got {save:,} and {evaluate:,}"
         )
 
 

@@ -15,6 +15,7 @@ from mixgen.training.checkpoint import (
     CHECKPOINT,
     RECIPE_FILE,
     STAGING,
+    STATE_FILE,
     newest_checkpoint,
     read_recipe_file,
     write_whole,
@@ -23,7 +24,7 @@ from mixgen.training.checkpoint import (
 FINISHED_FILE: Final = "trainer_state.json"  # written last
 LOCK_FILE: Final = ".lock"
 # What a run that is killed before it trains may leave.
-NEGLIGIBLE: Final = {LOCK_FILE, STAGING, f".{RECIPE_FILE}"}
+NEGLIGIBLE: Final = (LOCK_FILE, STAGING, f".{RECIPE_FILE}.*")
 LOCK_SECONDS: Final = 10.0  # a killed run's DataLoader workers outlive it by some seconds
 # What every resolved recipe has: a file without it is not ours.
 RECIPE_KEYS: Final = {"weights", "max_seq_len", "rows_per_block", "global_batch_size"}
@@ -124,7 +125,7 @@ def inspect_run_dir(
         if output_dir.exists() and not output_dir.is_dir():
             raise OutputError(f"output_dir {output_dir} is a file, not a directory")
         empty = not output_dir.exists() or all(
-            path.name in NEGLIGIBLE for path in output_dir.iterdir()
+            any(map(path.match, NEGLIGIBLE)) for path in output_dir.iterdir()
         )
         checkpoint, passed_over = (None, []) if empty else newest_checkpoint(output_dir)
     except (OSError, ValueError) as error:
@@ -245,6 +246,13 @@ def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
         write_whole(output_dir / RECIPE_FILE, yaml.safe_dump(dict(recipe), sort_keys=False))
     except OSError as error:
         raise OutputError(f"output_dir {output_dir} cannot be written: {error.strerror}") from error
+
+
+def is_of_run(path: Path) -> bool:
+    """Whether a file is one of a run or a model that no later evaluation may replace."""
+    later = {"evaluation*.json", REPORT_FILE}
+    names = {*RUN_FILES, RECIPE_FILE, RESULTS_FILE, FINISHED_FILE, STATE_FILE} - later
+    return path.exists() and any(map(path.match, names))
 
 
 def is_own_card(path: Path) -> bool:
