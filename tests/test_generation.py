@@ -377,3 +377,11 @@ def test_calls_are_read_as_they_are_written():
 )
 def test_a_call_that_cannot_be_written_again_is_code(text):
     assert tk.read_call(text) == ("python", {"code": text})
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_has_at_least_one_conversation(batch_size):
+    with pytest.raises(
+        ValueError, match=f"batch_size must be a positive integer, got {batch_size}"
+    ):
+        Generator(None, None, batch_size=batch_size)

@@ -60,6 +60,9 @@ class Generator:
         temperature: 0 takes the likeliest token; else tokens are drawn.
         seed: Seed of sampling, at a temperature above 0.
         show_progress: Whether to show a bar of turns, where there is a terminal.
+
+    Raises:
+        ValueError: The batch size is below 1.
     """
 
     def __init__(
@@ -74,6 +77,8 @@ class Generator:
         seed: int = 42,
         show_progress: bool = False,
     ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be a positive integer, got {batch_size}")
         self.model = model
         self.renderer = renderer
         self.batch_size = batch_size
