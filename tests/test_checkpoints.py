@@ -539,9 +539,11 @@ def test_an_overwrite_that_is_killed_can_be_done_again(tmp_path, monkeypatch):
         prepare_run_dir(tmp_path, RECIPE | {"depth": 5}, overwrite=True)
     assert inspect_run_dir(tmp_path, RECIPE | {"depth": 5}, overwrite=True).checkpoint is None
     (tmp_path / "fresh").mkdir()
-    for name in (".lock", ".recipe.yaml"):  # all that a kill before training leaves
+    for name in (".lock", ".recipe.yaml.123"):  # all that a kill before training leaves
         (tmp_path / "fresh" / name).write_text("")
     assert inspect_run_dir(tmp_path / "fresh", RECIPE) == (None, False, [], [])
+    prepare_run_dir(tmp_path / "fresh", RECIPE, overwrite=False)
+    assert sorted(path.name for path in (tmp_path / "fresh").iterdir()) == [".lock", "recipe.yaml"]
 
 
 def test_a_recipe_of_another_kind_is_no_run(tmp_path):

@@ -23,7 +23,7 @@ MAX_NEW_TOKENS = 48
 
 
 def questions(number: int) -> list[list]:
-    stream = easy_calculator(largest_digits=2).stream(split="train", seed=3)
+    stream = easy_calculator().stream(split="train", seed=3)
     return [next(stream)["messages"][:1] for _ in range(number)]
 
 
@@ -78,7 +78,7 @@ def test_a_batch_gives_the_replies_of_one_conversation_at_a_time():
         == sum(not turn.fault for turn in turns)
     )
     assert sum(not turn.fault for turn in turns) > 40  # else hardly anything is compared
-    assert len({turn.messages[-1]["content"] for turn in turns if not turn.fault}) > 20
+    assert len({turn.messages[-1]["content"] for turn in turns if not turn.fault}) > 15
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])

@@ -15,11 +15,11 @@ from mixgen.mixture.weights import Mix
 from mixgen.tasks.calculator import Calculator
 
 
-def easy_calculator(largest_digits: int = 1) -> Calculator:
+def easy_calculator() -> Calculator:
     return Calculator(
         Calculator.Config(
             max_depth=1,
-            max_digits=largest_digits,
+            max_digits=1,
             max_decimals=0,
             negative_rate=0.0,
             function_rate=0.0,

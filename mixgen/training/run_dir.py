@@ -243,6 +243,8 @@ def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
                 for path in output_dir.glob(pattern):
                     path.unlink()
         output_dir.mkdir(parents=True, exist_ok=True)
+        for left in output_dir.glob(f".{RECIPE_FILE}.*"):  # by a run that was killed
+            left.unlink(missing_ok=True)
         write_whole(output_dir / RECIPE_FILE, yaml.safe_dump(dict(recipe), sort_keys=False))
     except OSError as error:
         raise OutputError(f"output_dir {output_dir} cannot be written: {error.strerror}") from error
