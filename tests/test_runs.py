@@ -226,9 +226,9 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path):
     for name in ("report.html", "README.md", "evaluation.json"):
         (tmp_path / "out" / name).unlink()
     shown = run(ONE, words)
-    assert "holds this run, finished" in shown and "Trying the model" in shown
+    assert "holds this run, finished" in shown and "Trying the trained model" in shown
     assert (tmp_path / "out/report.html").is_file() and (tmp_path / "out/README.md").is_file()
-    assert "Trying the model" not in run(ONE, words)
+    assert "Trying the trained model" not in run(ONE, words)
 
 
 @pytest.mark.slow
