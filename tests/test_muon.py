@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_run import SMALL, trainer_of
 from torch.optim import AdamW, Muon
+from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
 from mixgen import MixConfig, RecipeError
@@ -49,6 +50,14 @@ def test_the_matrices_inside_are_muons_and_all_else_is_adamws(model):
         for weight in group["params"]
     }
     assert all((decay == 0.1) == (model.get_parameter(n).ndim == 2) for n, decay in decays.items())
+
+
+def test_only_attention_to_itself_has_three_matrices_in_one_weight():
+    sizes = {"n_layer": 1, "n_embd": 32, "n_head": 1, "n_positions": 8, "vocab_size": 64}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, add_cross_attention=True))
+    names = {weight: name for name, weight in model.named_parameters()}
+    threes = [names[weight] for weight, number in inner_matrices(model).items() if number == 3]
+    assert threes == ["transformer.h.0.attn.c_attn.weight"]
 
 
 def test_updates_are_torchs_own_but_for_its_bfloat16(model):

@@ -52,16 +52,14 @@ def load_checkpoint(
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RecipeError(f"{path} cannot be loaded: {reason[:300]}") from error
     model: PreTrainedModel = loaded[0]
-    if absent := sorted(loaded[1]["missing_keys"]):  # which the library fills with random numbers
-        raise RecipeError(
-            f"{path} lacks weights: {absent[0]}"
-            + (f" and {len(absent) - 1:,} more" if absent[1:] else "")
-        )
-    if unused := sorted(loaded[1]["unexpected_keys"]):
-        raise RecipeError(
-            f"{path} holds weights that its config.json has no place for: {unused[0]}"
-            + (f" and {len(unused) - 1:,} more" if unused[1:] else "")
-        )
+    wrong = {
+        "missing_keys": "lacks weights",  # which the library fills with random numbers
+        "unexpected_keys": "holds weights that its config.json has no place for",
+    }
+    for key, what in wrong.items():
+        if names := sorted(loaded[1][key]):
+            more = f" and {len(names) - 1:,} more" if names[1:] else ""
+            raise RecipeError(f"{path} {what}: {names[0]}{more}")
     vocabulary = tokenizer.get_vocab()
     embeddings: int = model.get_input_embeddings().weight.shape[0]  # type: ignore[assignment,index]
     if (largest := max(vocabulary.values(), default=0)) >= embeddings:

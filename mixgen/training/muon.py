@@ -161,17 +161,13 @@ def inner_matrices(model: PreTrainedModel) -> dict[torch.nn.Parameter, int]:
     Returns:
         Each with the number of matrices that stand side by side in it: 3 in GPT-2's `c_attn`.
     """
-
-    def is_three(module: torch.nn.Module) -> bool:  # cross-attention has two
-        return isinstance(module, Conv1D) and bool(module.nf == 3 * module.nx)
-
     outer = {
         id(module.weight)
         for module in (model.get_input_embeddings(), model.get_output_embeddings())
         if module is not None
     }
     return {
-        module.weight: 3 if name.endswith("c_attn") and is_three(module) else 1
+        module.weight: 3 if name.endswith(".attn.c_attn") and isinstance(module, Conv1D) else 1
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D)
         and isinstance(module.weight, torch.nn.Parameter)

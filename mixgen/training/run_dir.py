@@ -30,10 +30,10 @@ LOCK_SECONDS: Final = 10.0  # a killed run's DataLoader workers outlive it by so
 RECIPE_KEYS: Final = {"weights", "max_seq_len", "rows_per_block", "global_batch_size"}
 CARD_FILE: Final = "README.md"
 CARD_MARK: Final = "<!-- Written by mixgen"  # a card without it is the user's own
-# What tells of the model that a run ended with: wrong once it goes on.
 RESULTS_FILE: Final = "evaluation.json"
 LATER_FILE: Final = "evaluation-test.json"  # of `mixgen eval`
 REPORT_FILE: Final = "report.html"
+# What tells of the model that a run ended with: wrong once it goes on.
 REPORT_FILES: Final = (REPORT_FILE, RESULTS_FILE, LATER_FILE)
 # What a run writes into its directory, and `overwrite` may delete.
 RUN_FILES: Final = (
