@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shlex
 import signal
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixgen.errors import MixgenError, OutputError, RecipeError, printable
+from mixgen.finish import saving_clearly, try_and_report
 from mixgen.launch import (
     INTERRUPTED,
     USER_ERROR,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mixgen.encoding.rows import RowDataset
     from mixgen.encoding.shares import TaskShare
     from mixgen.recipe import Recipe
-    from mixgen.training.config import MixConfig
     from mixgen.training.run_dir import RunState
 
 MAX_SHOWN = 400  # characters of an example
@@ -105,7 +104,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         if chief:
             print(f"{output_dir} holds this run, finished. To train it again, add --overwrite.")
         if not for_all((output_dir / REPORT_FILE).is_file, chief):
-            _report(recipe)
+            try_and_report(recipe)
         return
 
     def prepare() -> None:
@@ -122,7 +121,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
     gc.collect()  # the model that was trained, and its optimizer
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    _report(recipe)
+    try_and_report(recipe)
     if chief:
         lock.release()
         print(f"Done. The model, its tokenizer, recipe.yaml and report.html are in {output_dir}.")
@@ -207,98 +206,14 @@ def _train_and_save(recipe: Recipe, state: RunState, prepare: Callable[[], None]
             step = trainer.state.global_step
             print(f"Stopped at step {step}, which is saved. The same command goes on from there.")
         return False
-    with _saving_clearly(output_dir):
-        trainer.save_model(_internal_call=True)  # which leaves pushing to `_push`
+    with saving_clearly(output_dir):
+        trainer.save_model(_internal_call=True)  # which leaves pushing to `try_and_report`
         trainer.save_state()
     if any(gather_object([stop.asked_at is not None])):  # while the model was tried at last
         if chief:
             print(f"The model is saved in {output_dir}. The same command makes its report.")
         raise KeyboardInterrupt
     return True
-
-
-def _report(recipe: Recipe) -> None:
-    """Evaluates the saved model on the test split, writes the report and the card, and pushes."""
-    import torch
-    from accelerate import PartialState
-
-    from mixgen.evaluation.evaluate import Evaluator
-    from mixgen.evaluation.loading import load_checkpoint
-    from mixgen.evaluation.report import write_report
-    from mixgen.evaluation.results import machine_facts, save_evaluation, say_result
-    from mixgen.training.run_dir import RESULTS_FILE
-
-    config = recipe.config
-    output_dir = Path(str(config.output_dir))
-    chief = config.process_index == 0
-    PartialState().wait_for_everyone()  # the first process has saved it
-    model, tokenizer = load_checkpoint(output_dir, trust_remote_code=config.trust_remote_code)
-    results = []
-    facts = {"command": _command(config, recipe.name), **machine_facts(model, config.device)}
-    if config.test_examples:
-        if chief:
-            print("Trying the trained model on the test split ...", flush=True)
-        evaluator = Evaluator(
-            recipe.schedule.active,
-            tokenizer,
-            split="test",
-            num_examples=config.test_examples,
-            batch_size=config.per_device_eval_batch_size,
-            on_task=say_result if chief else None,
-            show_progress=chief,
-        )
-        facts |= {"split": "test", "num_examples": config.test_examples, "temperature": 0.0}
-        try:
-            results = evaluator.results(model.to(config.device))  # type: ignore[arg-type]
-        except torch.OutOfMemoryError as error:
-            raise RecipeError(
-                f"the model is saved in {output_dir}, but there is too little memory to try it: "
-                "the same command with a smaller --per_device_eval_batch_size does, and "
-                "--test_examples=0 leaves it out"
-            ) from error
-    if chief:
-        with _saving_clearly(output_dir):
-            save_evaluation(results, facts, output_dir / RESULTS_FILE)
-            if left := write_report(output_dir):
-                print(f"{left} is not mixgen's, and was left as it is.")
-        if config.push_to_hub:
-            _push(config)
-
-
-def _push(config: MixConfig) -> None:
-    """Pushes the model with its card and report to the Hub; the Trainer would push it without."""
-    from huggingface_hub import HfApi
-
-    name = config.hub_model_id or Path(str(config.output_dir)).resolve().name
-    api = HfApi(token=config.hub_token)
-    try:
-        repo = api.create_repo(name, private=config.hub_private_repo, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo.repo_id,
-            folder_path=str(config.output_dir),
-            commit_message="End of training",
-            revision=config.hub_revision,
-            ignore_patterns=["_*", ".*", "checkpoint-*"],
-        )
-    except Exception as error:  # the client raises what its libraries do
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise OutputError(
-            f"the model is saved in {config.output_dir}, but cannot be pushed ({reason[:300]}): "
-            f"hf upload {name} {config.output_dir} does so later"
-        ) from error
-
-
-def _command(config: MixConfig, name: str) -> str:
-    """What makes this run again from its resolved recipe."""
-    launch = "python"
-    if config.world_size > 1:
-        launch = "accelerate launch"
-        if config.device.type == "cpu":  # without it, only one process starts
-            launch += " --config_file recipes/accelerate/cpu.yaml"
-        launch += f" --num_processes={config.world_size}"
-        if int(os.environ.get("LOCAL_WORLD_SIZE", config.world_size)) < config.world_size:
-            launch += " --num_machines=NUMBER"  # and on each its rank: the reader's to say
-    return f"{launch} run_train.py recipe.yaml --output_dir={shlex.quote(f'outputs/{name}-again')}"
 
 
 @contextmanager
@@ -315,20 +230,6 @@ def _refusing_clearly(output_dir: str = "") -> Iterator[None]:
             ) from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise RecipeError(f"these settings do not work together here: {reason[:500]}") from error
-
-
-@contextmanager
-def _saving_clearly(output_dir: Path) -> Iterator[None]:
-    """Turns a full disk and the like into one clear error."""
-    from mixgen.training.resumable import SAVE_ERRORS
-
-    try:
-        yield
-    except SAVE_ERRORS as error:
-        raise OutputError(
-            f"the trained model cannot be saved in {output_dir}: {' '.join(str(error).split())}; "
-            "checkpoints are as they were, and the same command goes on from the last"
-        ) from error
 
 
 def _model_and_tokenizer(

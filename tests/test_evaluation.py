@@ -866,7 +866,7 @@ def test_the_model_that_was_trained_is_gone_before_the_saved_one_is_tried(tmp_pa
         assert [model() for model in models] == [None]
 
     monkeypatch.setattr(MixTrainer, "save_state", save)
-    monkeypatch.setattr(mixgen.main, "_report", report)
+    monkeypatch.setattr(mixgen.main, "try_and_report", report)
     words = [*WORDS, "--max_steps=1", "--eval_steps=0", f"--output_dir={tmp_path}"]
     assert mixgen.main.main(words) == 0
     assert len(models) == 1
@@ -875,7 +875,7 @@ def test_the_model_that_was_trained_is_gone_before_the_saved_one_is_tried(tmp_pa
 def test_a_report_tells_how_its_run_was_launched(monkeypatch):
     def told(world_size, device, name="a"):
         config = SimpleNamespace(world_size=world_size, device=torch.device(device))
-        return mixgen.main._command(config, name)
+        return mixgen.finish._command(config, name)
 
     script = "run_train.py recipe.yaml --output_dir"
     assert told(1, "cpu") == f"python {script}=outputs/a-again"

@@ -126,6 +126,29 @@ def wins_at_once(board):
 
 
 @cache
+def threats(board):
+    """The cells that would win at once for the side that is not to move."""
+    theirs = "XO"[mover(board) == "X"]
+    return tuple(
+        cell
+        for cell in moves_of(board)
+        if ending((*board[:cell], theirs, *board[cell + 1 :])) == f"{theirs} wins"
+    )
+
+
+@cache
+def last_stones(board):
+    """The stones that may be a set-up's last: another lies there, and they had no won game."""
+    theirs = "XO"[mover(board) == "X"]
+    before = {cell: (*board[:cell], ".", *board[cell + 1 :]) for cell in range(9)}
+    return {
+        cell
+        for cell in range(9)
+        if board[cell] == theirs and before[cell] != EMPTY and value(before[cell]) <= 0
+    }
+
+
+@cache
 def images(board):
     """The eight boards that are this one turned and mirrored."""
     found = []
@@ -397,6 +420,8 @@ def test_the_game_tree_has_the_values_and_moves_of_an_independent_minimax():
         assert position.legal == moves_of(board)
         assert position.optimal == optimal(board)
         assert position.fastest == preferred(board)
+        assert position.wins == wins_at_once(board)
+        assert position.blocks == threats(board)
         assert position.split == held_out(board)
         for cell in range(9):
             expected = "".join(after(board, cell)) if cell in moves_of(board) else ""
@@ -521,7 +546,9 @@ def test_the_users_share_of_optimal_moves_is_what_is_asked():
         drawn = play(6000, "users", user_optimal_rate=rate, assistant_starts_rate=0.0)
         expected = variance = good = 0.0
         for (_, mark, moves, *_, set_up), count in drawn.items():
-            for board, cell in list(zip(path_of(moves), moves, strict=False))[set_up:]:
+            # The first after a set-up belongs to the position that is set up.
+            begun = set_up + bool(set_up)
+            for board, cell in list(zip(path_of(moves), moves, strict=False))[begun:]:
                 best = soonest(board)
                 if mover(board) == mark or len(best) == len(moves_of(board)):
                     continue
@@ -586,7 +613,7 @@ def test_random_users_fare_from_each_set_up_as_the_tree_below_it_says():
     shares = {}
     expected = variance = won = 0.0
     for game, count in drawn.items():
-        board = path_of(game.moves)[game.set_up]
+        board = path_of(game.moves)[game.set_up + 1]
         if board not in shares:
             shares[board] = outcome_shares(game.mark, soonest, board)
         win, _, loss = shares[board]
@@ -607,8 +634,8 @@ def test_an_optimal_user_gets_from_a_set_up_what_the_position_is_worth():
     drawn = play(5000, "optimal", user_optimal_rate=1.0, set_up_rate=1.0)
     endings = Counter()
     for game in drawn:
-        worth = value(path_of(game.moves)[game.set_up])
-        assert game.outcome == {-1: f"{game.mark} wins", 0: "Draw"}[worth]
+        worth = value(path_of(game.moves)[game.set_up + 1])
+        assert game.outcome == {1: f"{game.mark} wins", 0: "Draw"}[worth]
         endings[game.outcome] += 1
     assert set(endings) == {"Draw", "X wins", "O wins"}
 
@@ -659,25 +686,41 @@ def test_the_stones_that_the_user_names_are_put_down_in_order_by_the_first_call_
     assert len(wordings) == 3
 
 
-def test_set_ups_are_all_positions_to_go_on_from_each_as_often():
-    drawn = play(20_000, "cover", set_up_rate=1.0)
+def test_set_ups_are_wins_blocks_and_others_as_often_and_each_position_of_a_kind():
+    drawn = play(30_000, "cover", set_up_rate=1.0)
     counts = Counter()
     for game, times in drawn.items():
-        counts[game.mark, path_of(game.moves)[game.set_up]] += times
-    tenable = {
-        ("XO"[mover(board) == "X"], board)  # the user has the move, and then the assistant
-        for board in all_positions() - {EMPTY}
-        if not ending(board) and board.count(".") >= 2 and value(board) <= 0
+        counts[path_of(game.moves)[game.set_up + 1]] += times
+    kinds = {}
+    for board in all_positions():
+        if not ending(board) and value(board) >= 0 and last_stones(board):
+            kind = 0 if wins_at_once(board) else 1 if threats(board) else 2
+            kinds.setdefault((mover(board), kind), []).append(board)
+    numbers = {kind: len(boards) for kind, boards in kinds.items()}
+    assert numbers == {
+        **{("X", 0): 1394, ("X", 1): 344, ("X", 2): 412},
+        **{("O", 0): 624, ("O", 1): 344, ("O", 2): 192},
     }
-    numbers = Counter(mark for mark, _ in tenable)
-    assert numbers == {"X": 1091, "O": 512}
-    assert set(counts) <= tenable
-    for mark, number in numbers.items():
-        found = [counts[one] for one in tenable if one[0] == mark]
-        mean = sum(found) / number
-        assert mean == pytest.approx(10_000 / number, rel=0.05)
-        # Of independent draws this is 1, give or take 0.06.
-        assert sum((count - mean) ** 2 / mean for count in found) / (number - 1) < 1.3
+    assert set(counts) <= set().union(*kinds.values())
+    for boards in kinds.values():
+        found = [counts[board] for board in boards]
+        mean = sum(found) / len(boards)
+        assert mean == pytest.approx(5000 / len(boards), rel=0.06)
+        # Of independent draws this is 1, give or take 0.04 to 0.1.
+        spread = sum((count - mean) ** 2 / mean for count in found) / (len(boards) - 1)
+        assert 0.6 < spread < 1.4, spread
+
+
+def test_the_last_stone_of_a_set_up_is_any_that_threw_no_won_game_away():
+    drawn = play(30_000, "last stones", set_up_rate=1.0)
+    found = {}
+    for game in drawn:
+        board = path_of(game.moves)[game.set_up + 1]
+        found.setdefault(board, set()).add(game.moves[game.set_up])
+    assert all(cells <= last_stones(board) for board, cells in found.items())
+    whole = sum(cells == last_stones(board) for board, cells in found.items())
+    assert whole > 0.7 * len(found)
+    assert max(map(len, found.values())) == 4
 
 
 def test_the_stones_of_a_set_up_are_named_in_any_order():

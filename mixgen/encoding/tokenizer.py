@@ -1,9 +1,9 @@
 """The tokenizer: trained on the mix's own text, byte-level BPE inside pieces that this file cuts.
 
 What a piece is decides what a small model must learn. A number is cut into pairs of digits, and
-every bracket around it is its own; a word keeps the space before it and a function its opening
-bracket (`sqrt(`). What is decided at once is one piece: a move (`board[1][2]='X'` and the look at
-the board after it), a row of a board, the name of a cell.
+every bracket around it is its own; a function keeps its opening bracket (`sqrt(`). What is decided
+at once is one piece: a move (`board[1][2]='X'` and the look at the board after it), a row of a
+board, a phrase (`The answer is`). Tokens across words are those of SuperBPE (Liu et al. 2025).
 
 Bytes are the fallback, so any text can be encoded. It is deterministic, and the same for all
 weights: each active task gives the same number of examples, whatever its share of the mix.
@@ -55,18 +55,18 @@ SPECIAL_ROLES: Final[dict[str, Any]] = {
 PIECES: Final = "|".join(
     [
         r"board\[[0-9]\]\[[0-9]\]='[XO]'\n?(?:print\(board\))?",  # a move, and the look after it
-        r" ?(?:top|bottom) (?:left|right)",  # a cell of a board
         r"[ \n]?[a-z]+\([a-z]+\)",  # the call of a function on a name
         r"[0-9]{1,2}",  # two digits of a number, from its start
         r"[ \n]?[XO.]{3}(?![A-Za-z])",  # a row of a board
-        r"[ \n]?[A-Z]?[a-z]+[\[(]?",  # a word, the space before it, its bracket
+        # A phrase: words, and the bracket or the stop that ends them.
+        r"[ \n]?[A-Za-z][a-z']*(?:[ -][a-z']+)*(?:[\[(]|[.?:,!](?![0-9]))?",
         r"[ \n]?[A-Z.](?![a-z])",  # single capitals and points, as of a decimal
         r" ?(?:\*\*|//|[+\-*/%^=×÷]) ?",  # an operator with the spaces around it
         r"[ \n]?\(",
         r"[\[\]='\"]+",  # subscripts and quotes of code run together: `][`, `]='`
         r"[\s\S]",
     ]
-)
+)  # A piece stays whole when it is cut alone: `Renderer` encodes each by itself.
 
 _NAMED_CALL: Final = re.compile(r"([A-Za-z_]\w*)\((\{.*\})\)", re.DOTALL)
 

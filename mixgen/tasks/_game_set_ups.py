@@ -1,4 +1,4 @@
-"""Held-out positions of tic-tac-toe, each tried once from a set-up one move of the user before it.
+"""Held-out positions of tic-tac-toe, each tried once, from a set-up one move of the user before it.
 
 The whole tree of games from the start (`_game_walk`) comes to few of them: those that good play
 leads to.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from mixgen.tasks._game_tree import game_tree, moves_to, open_boards
+from mixgen.tasks._game_tree import game_tree, moves_to, set_ups
 from mixgen.tasks._game_walk import Line, Move, effect_of, heard, play
 from mixgen.tasks._game_words import SET_UPS, Game, tell
 from mixgen.tasks.trial import Answer
@@ -17,11 +17,11 @@ from mixgen.tools.board import EMPTY_BOARD, place, to_move
 
 
 def from_set_ups(answer: Answer, split: str) -> list[Move]:
-    """The model's move in each position of `set_ups`.
+    """The model's move in each position of `held_out_set_ups`.
 
     A model that does not carry out the set-up as the data does has made no legal move.
     """
-    games = set_ups(split)
+    games = held_out_set_ups(split)
     told = [tell(game, number % len(SET_UPS)) for number, game in enumerate(games)]
     lines = [
         Line(mark=game.mark, messages=messages[:1], board=game.boards[-2])
@@ -42,23 +42,15 @@ def from_set_ups(answer: Answer, split: str) -> list[Move]:
 
 
 @cache
-def set_ups(split: str) -> list[Game]:
-    """A game to each held-out position of a split, up to the user's last move.
-
-    Left out are positions that are lost, and those that the user comes to only from one that they
-    have won: no game for training goes on from such a one.
-    """
-    games = []
-    for board, position in game_tree().items():
-        if position.split != split or position.value < 0:
-            continue
-        mark = to_move(board)
-        for said in range(9):
-            before = place(board, said, ".")
-            if before in open_boards(mark):  # as in training
-                games.append(_set_up(mark, [*moves_to(before, lambda: 0.0), said]))
-                break
-    return games
+def held_out_set_ups(split: str) -> list[Game]:
+    """A game to each held-out position of a split that games for training could go on from."""
+    return [
+        _set_up(mark, [*moves_to(place(board, last[0], "."), lambda: 0.0), last[0]])
+        for mark in "XO"
+        for kind in set_ups(mark)
+        for board, last in kind
+        if game_tree()[board].split == split
+    ]
 
 
 def _set_up(mark: str, cells: list[int]) -> Game:

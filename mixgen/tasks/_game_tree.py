@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from mixgen.tasks.base import split_of
 from mixgen.tools.board import EMPTY_BOARD, opponent, place, result, to_move, winner
@@ -24,6 +24,9 @@ _SPELLINGS: Final = [
 ]
 
 
+Option = TypeVar("Option")
+
+
 class Position(NamedTuple):
     """What the game tree knows about a board whose game goes on."""
 
@@ -36,6 +39,8 @@ class Position(NamedTuple):
     boards: tuple[
         str, ...
     ]  # the board after a move on each of the nine cells; empty where a stone lies
+    wins: tuple[int, ...]  # the cells that complete a line of the side to move
+    blocks: tuple[int, ...]  # the cells that would complete one of its opponent
     split: str  # where a game through this position with the assistant to move belongs
 
 
@@ -95,39 +100,71 @@ def game_tree() -> dict[str, Position]:
             optimal=tuple(cell for cell in legal if _sign(-values[boards[cell]]) == _sign(best)),
             fastest=tuple(fastest),
             boards=boards,
+            wins=_completing(board, mark),
+            blocks=_completing(board, opponent(mark)),
             split=position_split(board),
         )
     return tree
+
+
+def _completing(board: str, mark: str) -> tuple[int, ...]:
+    return tuple(
+        cell for cell in range(9) if board[cell] == "." and winner(place(board, cell, mark))
+    )
 
 
 def _sign(value: int) -> int:
     return (value > 0) - (value < 0)
 
 
+class SetUp(NamedTuple):
+    """A position that a game may go on from."""
+
+    board: str
+    last: tuple[int, ...]  # the stones of which one was the last move
+
+
 @cache
-def open_boards(mark: str) -> Sequence[str]:
-    """The boards that a game of `mark` may go on from: the opponent has the move and has not won,
-    `mark` will have one, and does not lose if they play well.
+def set_ups(mark: str) -> tuple[list[SetUp], ...]:
+    """The positions that a game of `mark` may go on from: it has the move and need not lose.
+
+    Before the opponent's last move there was a stone, and they had no won game to throw away.
+
+    Returns:
+        Three kinds: `mark` can win at once; or else has to block; or neither.
     """
-    return [
-        board
-        for board, position in game_tree().items()
-        if to_move(board) != mark and 2 <= board.count(".") <= 8 and position.value <= 0
-    ]
+    kinds: tuple[list[SetUp], ...] = ([], [], [])
+    tree = game_tree()
+    for board, position in tree.items():
+        if to_move(board) != mark or position.value < 0:
+            continue
+        stones = [cell for cell in range(9) if board[cell] == opponent(mark)]
+        before = {cell: place(board, cell, ".") for cell in stones}
+        last = tuple(
+            cell for cell in stones if before[cell] != EMPTY_BOARD and tree[before[cell]].value <= 0
+        )
+        if last:
+            kinds[0 if position.wins else 1 if position.blocks else 2].append(SetUp(board, last))
+    return kinds
 
 
-def draw_position(mark: str, draw: Callable[[], float]) -> list[int]:
-    """Moves in random order to any of `open_boards`, each as likely.
+def draw_set_up(mark: str, draw: Callable[[], float]) -> list[int]:
+    """Moves to one of `set_ups`: each kind is as likely, and each position of a kind.
 
     Args:
-        mark: Who goes on after the opponent's next move.
+        mark: Who has the move after them.
         draw: Uniform numbers in [0, 1).
 
     Returns:
-        The cells of the moves, 1 to 7 of them.
+        The cells of the moves, 2 to 8 of them, in random order.
     """
-    boards = open_boards(mark)
-    return moves_to(boards[int(draw() * len(boards))], draw)
+    board, last = _any_of(_any_of(set_ups(mark), draw), draw)
+    cell = _any_of(last, draw)
+    return [*moves_to(place(board, cell, "."), draw), cell]
+
+
+def _any_of(options: Sequence[Option], draw: Callable[[], float]) -> Option:
+    return options[int(draw() * len(options))]
 
 
 def moves_to(board: str, draw: Callable[[], float]) -> list[int]:

@@ -21,12 +21,10 @@ from mixgen.tasks.messages import Message, Score, user
 from mixgen.tasks.trial import Answer, Metric, Trial, Turn, tally
 from mixgen.tools.board import (
     EMPTY_BOARD,
-    LINES,
     STATEMENT,
     opponent,
     place,
     result,
-    to_move,
     winner,
 )
 
@@ -224,14 +222,12 @@ def metrics_of(lines: Sequence[Line], moves: Sequence[Move], split: str) -> list
 
 def _move_metrics(prefix: str, moves: Sequence[Move], group: str = "") -> list[Metric]:
     positions = [game_tree()[move.board] for move in moves]
-    wins: list[Sequence[int]] = [_completing(move.board, to_move(move.board)) for move in moves]
-    blocks = [_completing(move.board, opponent(to_move(move.board))) for move in moves]
     right: dict[str, list[Sequence[int]]] = {
         "legal": [position.legal for position in positions],
         # In a lost position every move is.
         "optimal": [position.optimal if position.value >= 0 else [] for position in positions],
-        "wins_taken": wins,
-        "blocks_made": [[] if win else block for win, block in zip(wins, blocks, strict=True)],
+        "wins_taken": [position.wins for position in positions],
+        "blocks_made": [() if position.wins else position.blocks for position in positions],
     }
     found = []
     for name, options in right.items():
@@ -247,13 +243,3 @@ def _move_metrics(prefix: str, moves: Sequence[Move], group: str = "") -> list[M
             )
         )
     return found
-
-
-def _completing(board: str, mark: str) -> list[int]:
-    """The empty cells that would give a mark three in a row."""
-    return [
-        cell
-        for line in LINES
-        for cell in line
-        if board[cell] == "." and sum(board[other] == mark for other in line) == 2
-    ]

@@ -31,7 +31,7 @@ from typing import ClassVar, Final
 
 from mixgen.errors import TaskError
 from mixgen.tasks._game_set_ups import from_set_ups
-from mixgen.tasks._game_tree import canonical_moves, draw_position, game_tree
+from mixgen.tasks._game_tree import canonical_moves, draw_set_up, game_tree
 from mixgen.tasks._game_walk import Line, metrics_of, trials_of, walk
 from mixgen.tasks._game_words import (
     PLACE,
@@ -169,7 +169,7 @@ class TicTacToe(Task):
         tree = game_tree()
         config = self.config
         mark = "X" if draw() < config.assistant_starts_rate else "O"
-        given = draw_position(mark, draw) if draw() < config.set_up_rate else []
+        given = draw_set_up(mark, draw) if draw() < config.set_up_rate else []
         board = EMPTY_BOARD
         cells: list[int] = []
         boards: list[str] = []
@@ -189,7 +189,7 @@ class TicTacToe(Task):
             board = position.boards[cell]
             cells.append(cell)
             boards.append(board)
-        return Game(mark, cells, boards, split, len(given))
+        return Game(mark, cells, boards, split, max(len(given) - 1, 0))
 
     def score(self, example: Example, reply: Sequence[Message]) -> Score:
         """1 if the example's opening is played on to the end: legally, truthfully and not lost.
