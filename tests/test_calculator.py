@@ -393,6 +393,12 @@ CORRUPTIONS = {
     "a call within the last words": lambda gold, other, draws: with_part(
         gold, 3, "tool_calls", gold["messages"][1]["tool_calls"]
     ),
+    "a call within the question": lambda gold, other, draws: with_part(
+        gold, 0, "tool_calls", gold["messages"][1]["tool_calls"]
+    ),
+    "a call within the tool's output": lambda gold, other, draws: with_part(
+        gold, 2, "tool_calls", gold["messages"][1]["tool_calls"]
+    ),
     "a tool message by the assistant": lambda gold, other, draws: with_part(
         gold, 2, "role", "assistant"
     ),

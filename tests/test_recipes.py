@@ -244,6 +244,15 @@ def test_a_task_named_like_a_recipes_key_is_refused(tmp_path):
         registry._REGISTRY.pop("depth", None)
 
 
+@pytest.mark.parametrize(("name", "flag"), [("_odd", "odd"), ("odd", "_odd"), ("o-d", "odd")])
+def test_a_name_that_no_flag_or_legend_shows_is_refused(name, flag, tmp_path):
+    from mixgen.errors import TaskError
+
+    (tmp_path / "odd.py").write_text(TASK.replace("NAME", name).replace("FLAG", flag))
+    with pytest.raises(TaskError, match="must be a Python identifier without _ in front"):
+        parse("--task_files", tmp_path / "odd.py")
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

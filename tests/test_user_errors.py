@@ -66,8 +66,8 @@ MISTAKES: dict[str, tuple[str | None, str, list[str]]] = {
     "an unknown schedule": (None, "--lr_scheduler_type=cosin", ["'cosin'", "'cosine'"]),
     "a row too short for a task": (
         None,
-        "--depth=1 --max_seq_len=120 --calc_weight=0 --output_dir={tmp}/run",
-        ["max_seq_len 120", "'tictactoe'", "108 tokens"],
+        "--depth=1 --max_seq_len=100 --calc_weight=0 --output_dir={tmp}/run",
+        ["max_seq_len 100", "'tictactoe'", "108 tokens"],
     ),
     "an impossible batch": (
         None,

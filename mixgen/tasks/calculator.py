@@ -208,6 +208,8 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
     question, calling, output, last = reply
     if question["content"] != example["messages"][0]["content"]:
         return "another problem"
+    if question["tool_calls"] or output["tool_calls"]:
+        return "a call by someone else than the assistant"
     (tool_call,) = calling["tool_calls"]
     function = tool_call["function"]
     try:

@@ -31,8 +31,16 @@ def register(cls: TaskClass) -> TaskClass:
     where = f"task {cls.__name__} in {_file_of(cls)}"
     for attribute in ("name", "flag"):
         value = getattr(cls, attribute, None)
-        if not isinstance(value, str) or not value.isidentifier() or keyword.iskeyword(value):
-            raise TaskError(f"{where}: {attribute} must be a Python identifier, got {value!r}")
+        if (
+            not isinstance(value, str)
+            or not value.isidentifier()
+            or keyword.iskeyword(value)
+            or value.startswith("_")  # matplotlib leaves such a name out of a legend
+        ):
+            raise TaskError(
+                f"{where}: {attribute} must be a Python identifier without _ in front, "
+                f"got {value!r}"
+            )
     for other in _REGISTRY.values():
         taken = {other.name, other.flag} & {cls.name, cls.flag}
         if taken and not (
