@@ -20,6 +20,7 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 RECIPE = "recipes/quickstart.yaml"
@@ -39,19 +40,27 @@ SETTINGS: dict[str, list[str]] = {
     "full calculator": ["--calc_max_depth=3"],
 }
 BAR = 0.99  # of the validation problems, for tokens to skill
-# Whether more is better.
+# Where a column's figure is among the results: task, metric, group.
 COLUMNS = {
-    "calculator exact": ("calculator", "exact", "", True),
-    "seen lines exact": ("tictactoe", "exact", "seen", True),
-    "seen losses": ("tictactoe", "losses", "seen", False),
-    "seen illegal": ("tictactoe", "illegal", "seen", False),
-    "seen wrong boards": ("tictactoe", "wrong_boards", "seen", False),
-    "seen wrong claims": ("tictactoe", "wrong_claims", "seen", False),
-    "held-out legal": ("tictactoe", "held_out_legal", "", True),
-    "held-out optimal": ("tictactoe", "held_out_optimal", "", True),
-    "set-ups legal": ("tictactoe", "held_out_legal", "set-ups", True),
-    "set-ups optimal": ("tictactoe", "held_out_optimal", "set-ups", True),
+    "calculator exact": ("calculator", "exact", ""),
+    "seen lines exact": ("tictactoe", "exact", "seen"),
+    "seen losses": ("tictactoe", "losses", "seen"),
+    "seen illegal": ("tictactoe", "illegal", "seen"),
+    "seen wrong boards": ("tictactoe", "wrong_boards", "seen"),
+    "seen wrong claims": ("tictactoe", "wrong_claims", "seen"),
+    "held-out legal": ("tictactoe", "held_out_legal", ""),
+    "held-out optimal": ("tictactoe", "held_out_optimal", ""),
+    "set-ups legal": ("tictactoe", "held_out_legal", "set-ups"),
+    "set-ups optimal": ("tictactoe", "held_out_optimal", "set-ups"),
 }
+TASKS = ("calculator", "tictactoe")
+
+
+class Figure(NamedTuple):
+    """What one run reached, in one column; figures order from the worst to the best."""
+
+    goodness: float
+    text: str
 
 
 def train(setting: str, seed: int, tokens: int | None, threads: int, folder: Path) -> Path:
@@ -62,44 +71,41 @@ def train(setting: str, seed: int, tokens: int | None, threads: int, folder: Pat
     words += [f"--train_tokens={tokens}"] if tokens else []
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     out.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{out}.log").open("w") as log:
+    with Path(f"{out}.log").open("a") as log:
         subprocess.run(words, cwd=ROOT, env=environment, stdout=log, stderr=log, check=True)
     return out
 
 
-def measure(out: Path) -> dict[str, float]:
+def measure(out: Path) -> dict[str, Figure]:
     """What a run has learned."""
     results = {
         result["task"]: {(m["name"], m["group"]): m for m in result["metrics"]}
         for result in json.loads((out / "evaluation.json").read_text())["results"]
     }
     found = {}
-    for column, (task, name, group, _) in COLUMNS.items():
-        if metric := results[task].get((name, group)):
-            found[column] = metric["value"]
+    for column, (task, *key) in COLUMNS.items():
+        if metric := results[task].get(tuple(key)):  # none is kept where nothing was met
+            share = metric["count"] / metric["total"]
+            counts = f"{metric['count']:,} of {metric['total']:,}"
+            is_fault = metric["is_fault"]
+            text = counts if is_fault else f"{100 * share:.1f} %"
+            found[column] = Figure(-share if is_fault else share, text)
     history = json.loads((out / "trainer_state.json").read_text())["log_history"]
-    for task in ("calculator", "tictactoe"):
+    for task in TASKS:
         reached = [
             entry["num_input_tokens_seen"]
             for entry in history
             if entry.get(f"eval_{task}/exact", 0.0) >= BAR
         ]
-        found[f"tokens to {task}"] = min(reached, default=float("inf"))
+        tokens = min(reached, default=math.inf)
+        text = f"{tokens / 1e6:.1f} M" if reached else "not reached"
+        found[f"tokens to {task}"] = Figure(-tokens, text)
     return found
 
 
-def text_of(column: str, value: float) -> str:
-    if math.isnan(value):
-        return "none met"
-    if column.startswith("tokens"):
-        return f"{value / 1e6:.1f} M" if value < float("inf") else "not reached"
-    more_is_better = COLUMNS[column][3]
-    return f"{100 * value:.1f} %" if more_is_better else f"{value:.0f}"
-
-
-def table(found: Mapping[str, list[dict[str, float]]]) -> str:
+def table(found: Mapping[str, list[dict[str, Figure]]]) -> str:
     """A row a setting: the median and the worst of its seeds."""
-    columns = [*COLUMNS, "tokens to calculator", "tokens to tictactoe"]
+    columns = [*COLUMNS, *(f"tokens to {task}" for task in TASKS)]
     lines = [
         "| setting | seeds | " + " | ".join(columns) + " |",
         "|---|---:|" + "---:|" * len(columns),
@@ -107,10 +113,13 @@ def table(found: Mapping[str, list[dict[str, float]]]) -> str:
     for setting, runs in found.items():
         cells = []
         for column in columns:
-            values = [run.get(column, float("nan")) for run in runs]
-            worst = min(values) if COLUMNS.get(column, (0, 0, 0, False))[3] else max(values)
-            cell = text_of(column, statistics.median_low(values))
-            cells.append(cell if len(runs) == 1 else f"{cell} ({text_of(column, worst)})")
+            figures = sorted(run[column] for run in runs if column in run)
+            if not figures:
+                cells.append("none met")
+            elif len(figures) == 1:
+                cells.append(figures[0].text)
+            else:
+                cells.append(f"{statistics.median_low(figures).text} ({figures[0].text})")
         lines.append(f"| {setting} | {len(runs)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -126,16 +135,17 @@ def main() -> None:
     threads = max(len(os.sched_getaffinity(0)) // given.jobs, 1)
     jobs = [(setting, seed) for setting in given.settings for seed in given.seeds]
 
-    def run(job: tuple[str, int]) -> dict[str, float] | None:
+    def run(job: tuple[str, int]) -> dict[str, Figure] | None:
         try:
             measured = measure(train(*job, given.tokens, threads, given.folder.resolve()))
         except (subprocess.CalledProcessError, OSError, KeyError) as error:
             print(f"{job[0]}, seed {job[1]}: failed ({error})", file=sys.stderr, flush=True)
             return None
-        print(f"{job[0]}, seed {job[1]}: {measured}", file=sys.stderr, flush=True)
+        texts = ", ".join(f"{column} {figure.text}" for column, figure in measured.items())
+        print(f"{job[0]}, seed {job[1]}: {texts}", file=sys.stderr, flush=True)
         return measured
 
-    found: dict[str, list[dict[str, float]]] = {}
+    found: dict[str, list[dict[str, Figure]]] = {}
     with ThreadPoolExecutor(given.jobs) as pool:
         for (setting, _), measured in zip(jobs, pool.map(run, jobs), strict=True):
             if measured:

@@ -85,3 +85,13 @@ def printable(text: str) -> str:
         red \x1b[31m
     """
     return text.translate(CONTROLS)
+
+
+def one_line(error: BaseException) -> str:
+    """An error of somebody else's code, with its class, as one line to quote.
+
+    Example:
+        >>> one_line(ValueError("no\\nsuch size"))
+        'ValueError: no such size'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")

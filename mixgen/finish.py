@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixgen.errors import OutputError, RecipeError
+from mixgen.errors import OutputError, RecipeError, one_line
 
 if TYPE_CHECKING:
     from mixgen.recipe import Recipe
     from mixgen.training.config import MixConfig
 
 
-def try_and_report(recipe: Recipe) -> None:
+def evaluate_and_report(recipe: Recipe) -> None:
     """Evaluates the saved model on the test split, writes the report and the card, and pushes."""
     import torch
     from accelerate import PartialState
@@ -56,7 +56,7 @@ def try_and_report(recipe: Recipe) -> None:
                 "--test_examples=0 leaves it out"
             ) from error
     if chief:
-        with saving_clearly(output_dir):
+        with saving_clearly(f"the model is saved in {output_dir}, but its report cannot be"):
             save_evaluation(results, facts, output_dir / RESULTS_FILE)
             if left := write_report(output_dir):
                 print(f"{left} is not mixgen's, and was left as it is.")
@@ -80,10 +80,9 @@ def _push(config: MixConfig) -> None:
             ignore_patterns=["_*", ".*", "checkpoint-*"],
         )
     except Exception as error:  # the client raises what its libraries do
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OutputError(
-            f"the model is saved in {config.output_dir}, but cannot be pushed ({reason[:300]}): "
-            f"hf upload {name} {config.output_dir} does so later"
+            f"the model is saved in {config.output_dir}, but cannot be pushed "
+            f"({one_line(error)[:300]}): hf upload {name} {config.output_dir} does so later"
         ) from error
 
 
@@ -101,14 +100,15 @@ def _command(config: MixConfig, name: str) -> str:
 
 
 @contextmanager
-def saving_clearly(output_dir: Path) -> Iterator[None]:
-    """Turns a full disk and the like into one clear error."""
+def saving_clearly(what: str) -> Iterator[None]:
+    """Turns a full disk and the like into one clear error.
+
+    Args:
+        what: How the error begins: what cannot be saved.
+    """
     from mixgen.training.resumable import SAVE_ERRORS
 
     try:
         yield
     except SAVE_ERRORS as error:
-        raise OutputError(
-            f"the trained model cannot be saved in {output_dir}: {' '.join(str(error).split())}; "
-            "checkpoints are as they were, and the same command goes on from the last"
-        ) from error
+        raise OutputError(f"{what} ({one_line(error)}): the same command tries again") from error

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixgen.errors import MixgenError, OutputError, RecipeError, printable
-from mixgen.finish import saving_clearly, try_and_report
+from mixgen.errors import MixgenError, OutputError, RecipeError, one_line, printable
+from mixgen.finish import evaluate_and_report, saving_clearly
 from mixgen.launch import (
     INTERRUPTED,
     USER_ERROR,
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None 
             time.sleep(10)
         print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
         return USER_ERROR
-    except KeyboardInterrupt:  # before training, which saves first
+    except KeyboardInterrupt:  # before training, or once the model is saved
         print("interrupted", file=sys.stderr, flush=True)
         return INTERRUPTED
     finally:
@@ -73,6 +73,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
 
     Raises:
         MixgenError: The command line, recipe, tasks or output directory are wrong.
+        KeyboardInterrupt: The run was asked to stop before its first step or after its last.
     """
     if os.environ.get("RANK", "0") == "0" and not {"-h", "--help"} & set(argv):
         print("Loading libraries ...", flush=True)
@@ -99,13 +100,18 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
     )
     state = for_all(inspect, chief)  # another process may see files later, or not at all
     if state.differing and state.checkpoint and state.step >= config.max_steps:
-        raise OutputError(f"{state.checkpoint} is not before the end at step {config.max_steps:,}")
+        raise OutputError(
+            f"training ends at step {config.max_steps:,}, and {state.checkpoint} is not before it: "
+            "give more --train_tokens or --max_steps, or --overwrite"
+        )
     if state.finished:
         if chief:
             print(f"{output_dir} holds this run, finished. To train it again, add --overwrite.")
         if not for_all((output_dir / REPORT_FILE).is_file, chief):
-            try_and_report(recipe)
+            evaluate_and_report(recipe)
         return
+
+    lock = RunLock(output_dir)
 
     def prepare() -> None:
         lock.acquire()
@@ -115,13 +121,12 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
             )
         prepare_run_dir(output_dir, recipe.resolved, overwrite=config.overwrite)
 
-    lock = RunLock(output_dir)
     if not _train_and_save(recipe, state, prepare):
         return
     gc.collect()  # the model that was trained, and its optimizer
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    try_and_report(recipe)
+    evaluate_and_report(recipe)
     if chief:
         lock.release()
         print(f"Done. The model, its tokenizer, recipe.yaml and report.html are in {output_dir}.")
@@ -206,8 +211,8 @@ def _train_and_save(recipe: Recipe, state: RunState, prepare: Callable[[], None]
             step = trainer.state.global_step
             print(f"Stopped at step {step}, which is saved. The same command goes on from there.")
         return False
-    with saving_clearly(output_dir):
-        trainer.save_model(_internal_call=True)  # which leaves pushing to `try_and_report`
+    with saving_clearly(f"the trained model cannot be saved in {output_dir}"):
+        trainer.save_model(_internal_call=True)  # which leaves pushing to `evaluate_and_report`
         trainer.save_state()
     if any(gather_object([stop.asked_at is not None])):  # while the model was tried at last
         if chief:
@@ -228,8 +233,9 @@ def _refusing_clearly(output_dir: str = "") -> Iterator[None]:
             raise OutputError(
                 f"output_dir {output_dir} cannot be made: {error.strerror}"
             ) from error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RecipeError(f"these settings do not work together here: {reason[:500]}") from error
+        raise RecipeError(
+            f"these settings do not work together here: {one_line(error)[:500]}"
+        ) from error
 
 
 def _model_and_tokenizer(

@@ -866,7 +866,7 @@ def test_the_model_that_was_trained_is_gone_before_the_saved_one_is_tried(tmp_pa
         assert [model() for model in models] == [None]
 
     monkeypatch.setattr(MixTrainer, "save_state", save)
-    monkeypatch.setattr(mixgen.main, "try_and_report", report)
+    monkeypatch.setattr(mixgen.main, "evaluate_and_report", report)
     words = [*WORDS, "--max_steps=1", "--eval_steps=0", f"--output_dir={tmp_path}"]
     assert mixgen.main.main(words) == 0
     assert len(models) == 1

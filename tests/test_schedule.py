@@ -300,7 +300,7 @@ def test_adaptive_settings_come_from_a_recipe_too(tmp_path):
 def test_shares_are_named_by_a_weight_that_evens_them_out(renderer):
     from mixgen.training.mix_callback import even_weight
 
-    weights = {"calculator": 0.15, "tictactoe": 1.0}
+    weights = {"calculator": 0.1, "tictactoe": 1.0}
 
     def trained_tokens(weights) -> dict[str, float]:
         rows = RowDataset(configure_mix(**weights), renderer, num_rows=1600)

@@ -419,14 +419,14 @@ def test_the_game_tree_has_the_values_and_moves_of_an_independent_minimax():
         assert position.value == value(board)
         assert position.legal == moves_of(board)
         assert position.optimal == optimal(board)
-        assert position.fastest == preferred(board)
+        assert position.best == preferred(board)
         assert position.wins == wins_at_once(board)
         assert position.blocks == threats(board)
         assert position.split == held_out(board)
         for cell in range(9):
             expected = "".join(after(board, cell)) if cell in moves_of(board) else ""
             assert position.boards[cell] == expected
-        slow += len(position.optimal) > len(position.fastest)
+        slow += len(position.optimal) > len(position.best)
     assert slow > 500
 
 

@@ -3,7 +3,7 @@
 What a piece is decides what a small model must learn. A number is cut into pairs of digits, and
 every bracket around it is its own; a function keeps its opening bracket (`sqrt(`). What is decided
 at once is one piece: a move (`board[1][2]='X'` and the look at the board after it), a row of a
-board, a phrase (`The answer is`). Tokens across words are those of SuperBPE (Liu et al. 2025).
+board, a phrase (`The answer is`). Tokens across words are an idea of SuperBPE (Liu et al. 2025).
 
 Bytes are the fallback, so any text can be encoded. It is deterministic, and the same for all
 weights: each active task gives the same number of examples, whatever its share of the mix.
@@ -85,7 +85,8 @@ CHAT_TEMPLATE: Final = (
     "{%- for call in message.tool_calls or [] %}"
     "{%- set f = call.function %}"
     "{{- '<|python_start|>' }}"
-    "{%- if f.name == 'python' and f.arguments.code is string %}{{- f.arguments.code }}"
+    "{%- if f.name == 'python' and f.arguments.code is string and f.arguments | length == 1 %}"
+    "{{- f.arguments.code }}"
     "{%- else %}{{- f.name + '(' + f.arguments | tojson + ')' }}{%- endif %}"
     "{{- '<|python_end|>' }}"
     "{%- endfor %}"
@@ -103,7 +104,7 @@ CHAT_TEMPLATE: Final = (
 def call_text(name: str, arguments: dict[str, object]) -> str:
     """A tool call as it stands between its markers: python's code, else `name({"a": 1})`."""
     code = arguments.get("code")
-    if name == "python" and isinstance(code, str):
+    if name == "python" and isinstance(code, str) and len(arguments) == 1:
         return code
     return f"{name}({json.dumps(arguments, ensure_ascii=False)})"
 
@@ -111,7 +112,8 @@ def call_text(name: str, arguments: dict[str, object]) -> str:
 def read_call(text: str) -> tuple[str, dict[str, Any]]:
     """The name and arguments of a call, from what stands between its markers.
 
-    Arguments that are no JSON in UTF-8 (`1e999`, half a surrogate pair) are code like any other.
+    Arguments that are no JSON in UTF-8 (`1e999`, half a surrogate pair) are code like any other,
+    and python's code that looks like a call with JSON is one.
 
     Example:
         >>> read_call("1+1"), read_call('search({"query": "owls"})')

@@ -64,7 +64,8 @@ def load_checkpoint(
     embeddings: int = model.get_input_embeddings().weight.shape[0]  # type: ignore[assignment,index]
     if (largest := max(vocabulary.values(), default=0)) >= embeddings:
         raise RecipeError(
-            f"{path} has a tokenizer of another model: token {largest:,} of {embeddings:,}"
+            f"{path} has a tokenizer of another model: it has token {largest:,}, and "
+            f"the model {embeddings:,} embeddings"
         )
     missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
     if missing or not tokenizer.chat_template:

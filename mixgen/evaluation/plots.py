@@ -19,8 +19,8 @@ STYLES = ("-", "--", ":", "-.")  # a task each, where colours are runs
 def loss_figure(runs: Sequence[Run]) -> Figure | None:
     """Loss against tokens: a line a task and, of several runs, a colour a run; None without any."""
     figure, axes = _figure()
-    tasks = sorted({key for run in runs for entry in run.losses for key in entry} - {"loss"})
-    tasks = [key for key in tasks if key.startswith("loss/")]
+    keys = {key for run in runs for entry in run.losses for key in entry}
+    tasks = sorted(key for key in keys if key.startswith("loss/"))
     for number, run in enumerate(runs):
         for style, key in enumerate(tasks):
             points = [(e["num_input_tokens_seen"], e[key]) for e in run.losses if key in e]
@@ -32,9 +32,11 @@ def loss_figure(runs: Sequence[Run]) -> Figure | None:
 def skill_figure(runs: Sequence[Run]) -> Figure | None:
     """The metric `exact` against tokens, as evaluated during training; None without any."""
     figure, axes = _figure()
-    for number, run in enumerate(runs):
-        for style, (task, points) in enumerate(sorted(run.skill().items())):
-            percents = [(tokens, 100 * share) for tokens, share in points]
+    skills = [run.skill() for run in runs]
+    tasks = sorted(set().union(*skills))
+    for number, skill in enumerate(skills):
+        for style, task in enumerate(tasks):
+            percents = [(tokens, 100 * share) for tokens, share in skill.get(task, [])]
             _line(axes, percents, runs, number, style, task)
     axes.set(ylabel="metric exact (%)", ylim=(-2, 102), title="Skill")
     return _finished(figure, axes)

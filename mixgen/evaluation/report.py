@@ -98,7 +98,9 @@ def comparison_rows(runs: Sequence[Run]) -> list[list[str]]:
     for task in sorted({mix.name for run in runs for mix in run.mix}):
         mixes = [{mix.name: mix for mix in run.mix}.get(task) for run in runs]
         shares = [percent(mix.token_share) if mix else "" for mix in mixes]
-        losses = [f"{mix.last_loss:.4f}" if mix and mix.last_loss else "" for mix in mixes]
+        losses = [
+            f"{mix.last_loss:.4f}" if mix and mix.last_loss is not None else "" for mix in mixes
+        ]
         rows += [[f"{task}: share of trained tokens", *shares], [f"{task}: last loss", *losses]]
     found = [
         {

@@ -149,7 +149,12 @@ def percent(share: float) -> str:
 
 
 def result_json(result: Result, max_trials: int = MAX_TRIALS) -> dict[str, Any]:
-    """A result for programs: all metrics, the first right trials and the first failures in full."""
+    """A result for programs: all metrics, and right trials and failures in full.
+
+    Args:
+        result: What was counted.
+        max_trials: Most of either kind, evenly spaced over all.
+    """
     right = [trial for trial in result.trials if trial.score.value == 1]
     failed = [trial for trial in result.trials if trial.score.value < 1]
     return {

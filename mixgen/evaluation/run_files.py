@@ -100,10 +100,9 @@ class Run:
             name: (self._sum(f"examples/{name}"), self._sum(f"tokens/{name}")) for name in weights
         }
         first = {name: _first_weight(weight) for name, weight in weights.items()}
-        last = {
-            name: next((e[f"loss/{name}"] for e in reversed(self.losses) if f"loss/{name}" in e), 0)
-            for name in weights
-        }
+        last: dict[str, float] = {}
+        for entry in self.losses:
+            last |= {name: entry[f"loss/{name}"] for name in weights if f"loss/{name}" in entry}
         totals = [max(sum(column), 1) for column in zip(*sums.values(), strict=True)] or [1, 1]
         return [
             TaskMix(
@@ -114,7 +113,7 @@ class Run:
                 example_share=sums[name][0] / totals[0],
                 tokens=sums[name][1],
                 token_share=sums[name][1] / totals[1],
-                last_loss=last[name] or None,
+                last_loss=last.get(name),
             )
             for name, weight in weights.items()
         ]

@@ -11,7 +11,7 @@ from functools import cache
 
 from mixgen.tasks._game_tree import game_tree, moves_to, set_ups
 from mixgen.tasks._game_walk import Line, Move, effect_of, heard, play
-from mixgen.tasks._game_words import SET_UPS, Game, tell
+from mixgen.tasks._game_words import NUM_WORDINGS, Game, tell
 from mixgen.tasks.trial import Answer
 from mixgen.tools.board import EMPTY_BOARD, place, to_move
 
@@ -22,7 +22,7 @@ def from_set_ups(answer: Answer, split: str) -> list[Move]:
     A model that does not carry out the set-up as the data does has made no legal move.
     """
     games = held_out_set_ups(split)
-    told = [tell(game, number % len(SET_UPS)) for number, game in enumerate(games)]
+    told = [tell(game, number % NUM_WORDINGS) for number, game in enumerate(games)]
     lines = [
         Line(mark=game.mark, messages=messages[:1], board=game.boards[-2])
         for game, messages in zip(games, told, strict=True)

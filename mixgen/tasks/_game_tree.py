@@ -11,7 +11,7 @@ from mixgen.tasks.base import split_of
 from mixgen.tools.board import EMPTY_BOARD, opponent, place, result, to_move, winner
 
 PREFERENCE: Final = (4, 0, 2, 6, 8, 1, 3, 5, 7)  # among equally good moves: center, corners, edges
-HELD_OUT_SHARE: Final = 0.1  # of the positions, in validation and in test each
+HELD_OUT_POSITION_SHARE: Final = 0.1  # of the positions, in validation and in test each
 HELD_OUT_STONES: Final = 3  # fewest stones on a position that may be held out
 SYMMETRIES: Final = tuple(
     tuple((3 * r + c) if not turned else (3 * c + r) for r in rows for c in columns)
@@ -28,20 +28,28 @@ Option = TypeVar("Option")
 
 
 class Position(NamedTuple):
-    """What the game tree knows about a board whose game goes on."""
+    """What the game tree knows about a board whose game goes on.
+
+    Attributes:
+        legal: The empty cells.
+        value: For the side to move, if both play well: 1 a win, 0 a draw, -1 a loss.
+        optimal: The moves that keep this value.
+        best: Of these the ones that win soonest, draw, or lose latest: first those that do best
+            against random replies, then in the order of `PREFERENCE`.
+        boards: The board after a move on each of the nine cells; empty where a stone lies.
+        wins: The cells that complete a line of the side to move.
+        blocks: The cells that would complete one of its opponent.
+        split: Where a game through this position with the assistant to move belongs.
+    """
 
     legal: tuple[int, ...]
-    value: int  # for the side to move, if both play well: 1 a win, 0 a draw, -1 a loss
-    optimal: tuple[int, ...]  # the legal moves that keep this value
-    # Of these the ones that win soonest or lose latest; first those that do best against random
-    # replies, then in the order of `PREFERENCE`.
-    fastest: tuple[int, ...]
-    boards: tuple[
-        str, ...
-    ]  # the board after a move on each of the nine cells; empty where a stone lies
-    wins: tuple[int, ...]  # the cells that complete a line of the side to move
-    blocks: tuple[int, ...]  # the cells that would complete one of its opponent
-    split: str  # where a game through this position with the assistant to move belongs
+    value: int
+    optimal: tuple[int, ...]
+    best: tuple[int, ...]
+    boards: tuple[str, ...]
+    wins: tuple[int, ...]
+    blocks: tuple[int, ...]
+    split: str
 
 
 def canonical_moves(cells: Sequence[int]) -> str:
@@ -78,7 +86,7 @@ def game_tree() -> dict[str, Position]:
     value(EMPTY_BOARD)
     tree: dict[str, Position] = {}
     hopes: dict[str, dict[str, Fraction]] = {}  # each mark's mean result against random replies
-    for board, best in values.items():
+    for board, worth in values.items():
         if result(board):
             won = {mark: Fraction(winner(board) == mark) for mark in "XO"}
             hopes[board] = {mark: won[mark] - won[opponent(mark)] for mark in "XO"}
@@ -86,19 +94,19 @@ def game_tree() -> dict[str, Position]:
         mark = to_move(board)
         boards = boards_after(board)
         legal = tuple(cell for cell in range(9) if boards[cell])
-        fastest = [cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == best]
-        fastest.sort(key=lambda cell: -hopes[boards[cell]][mark])
+        best = [cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == worth]
+        best.sort(key=lambda cell: -hopes[boards[cell]][mark])
         hopes[board] = {
-            mark: hopes[boards[fastest[0]]][mark],
+            mark: hopes[boards[best[0]]][mark],
             opponent(mark): Fraction(
                 sum(hopes[boards[cell]][opponent(mark)] for cell in legal), len(legal)
             ),
         }
         tree[board] = Position(
             legal=legal,
-            value=_sign(best),
-            optimal=tuple(cell for cell in legal if _sign(-values[boards[cell]]) == _sign(best)),
-            fastest=tuple(fastest),
+            value=_sign(worth),
+            optimal=tuple(cell for cell in legal if _sign(-values[boards[cell]]) == _sign(worth)),
+            best=tuple(best),
             boards=boards,
             wins=_completing(board, mark),
             blocks=_completing(board, opponent(mark)),
@@ -181,4 +189,4 @@ def position_split(board: str) -> str:
     """The split of a position with the assistant to move; early ones are all for training."""
     if 9 - board.count(".") < HELD_OUT_STONES:
         return "train"
-    return split_of("tictactoe", canonical_board(board), HELD_OUT_SHARE)
+    return split_of("tictactoe", canonical_board(board), HELD_OUT_POSITION_SHARE)

@@ -31,11 +31,12 @@ ASSISTANT_STARTS: Final = (
     "Let's play tic-tac-toe. You're X.",
     "Tic-tac-toe, please. You go first.",
 )
-SET_UPS: Final = (
+SET_UP_STARTS: Final = (
     "Tic-tac-toe. So far: {}.",
     "Let's play tic-tac-toe on from {}.",
     "Tic-tac-toe, please. We had {}.",
 )
+NUM_WORDINGS: Final = len(SET_UP_STARTS)
 YOUR_MOVE: Final = "Your move."
 PLACE: Final = {
     mark: [f"board[{cell // 3}][{cell % 3}]='{mark}'\n" for cell in range(9)] for mark in "XO"
@@ -45,13 +46,13 @@ I_PLAY: Final = [f"I play {name}." for name in CELLS]
 
 
 class Game(NamedTuple):
-    """A finished game.
+    """A game, finished or not.
 
     Attributes:
         mark: The assistant's mark.
         cells: The cell of each move.
         boards: The board after each move.
-        split: Where it belongs.
+        split: Where it belongs, or empty where that is not asked.
         set_up: How many of the moves had been made before the conversation.
     """
 
@@ -66,7 +67,7 @@ def opening_words(game: Game, wording: int) -> str:
     """What the user says first."""
     if game.set_up:
         names = ", ".join([CELLS[cell] for cell in game.cells[: game.set_up]])
-        return SET_UPS[wording].format(names)
+        return SET_UP_STARTS[wording].format(names)
     if game.mark == "X":
         return ASSISTANT_STARTS[wording]
     return USER_STARTS[wording].format(CELLS[game.cells[0]])
@@ -133,5 +134,5 @@ def wording_of(game: Game, said: str) -> int:
     Raises:
         ValueError: It opens another game.
     """
-    wordings: Sequence[str] = [opening_words(game, wording) for wording in range(len(SET_UPS))]
+    wordings: Sequence[str] = [opening_words(game, number) for number in range(NUM_WORDINGS)]
     return wordings.index(said)

@@ -123,10 +123,13 @@ class Task:
             example = self.sample(rng)
             if example["split"] == split:
                 return example
-        raise NoProblemError(
-            f"task {self.name!r} with {self.config} made no {split} example "
-            f"in {MAX_REJECTIONS:,} draws: "
-            "its settings leave too few distinct problems"
+        raise self.no_problem(split)
+
+    def no_problem(self, split: str) -> NoProblemError:
+        """The error of a `sample_from` that has drawn `MAX_REJECTIONS` times."""
+        return NoProblemError(
+            f"task {self.name!r} with {self.config} made no {split} example in "
+            f"{MAX_REJECTIONS:,} draws: its settings leave too few distinct problems"
         )
 
     def tools(self) -> ToolSession:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from mixgen.errors import TaskError, nearest
+from mixgen.errors import TaskError, nearest, one_line
 from mixgen.tasks.base import Task
 
 _REGISTRY: dict[str, type[Task]] = {}
@@ -117,8 +117,7 @@ def _failing_clearly(path: Path) -> Iterator[None]:
     except TaskError:
         raise
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise TaskError(f"task file {path} fails to import: {reason}") from error
+        raise TaskError(f"task file {path} fails to import: {one_line(error)}") from error
 
 
 def registered_tasks() -> Mapping[str, type[Task]]:

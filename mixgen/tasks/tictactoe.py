@@ -15,7 +15,8 @@
 
 The assistant plays minimax-optimal moves, and wins as soon as it can; of equals it takes the one
 that does best against random replies (or, if asked, any). The user mixes random and optimal moves.
-A game is always played to its end, which the tool and the assistant both state.
+A game is always played to its end, which the tool and the assistant both state. Some games
+(`set_up_rate`) go on from a position that the user names.
 
 Most positions of a test game would also occur in training games, so positions are held out, not
 games: those with at least three stones and the assistant to move, up to symmetry, by the hash of
@@ -34,9 +35,9 @@ from mixgen.tasks._game_set_ups import from_set_ups
 from mixgen.tasks._game_tree import canonical_moves, draw_set_up, game_tree
 from mixgen.tasks._game_walk import Line, metrics_of, trials_of, walk
 from mixgen.tasks._game_words import (
+    NUM_WORDINGS,
     PLACE,
     PRINT,
-    SET_UPS,
     Game,
     last_words,
     tell,
@@ -67,14 +68,15 @@ WHOLE: Final = 1000  # examples asked for, from which on all wordings and the se
 NOTE: Final = (
     "Every game from the first move on, against every reply of the user; most of these games also "
     "occur in training. Held out are moves in positions in which no training game has the "
-    "assistant to move, up to symmetry; seen are all others, and the lines without a held-out one."
+    "assistant to move, up to symmetry; seen are moves in positions for training, and lines of "
+    "such moves alone."
 )
 SET_UP_NOTE: Final = " From set-ups: {} held-out positions, one move each."
 
 
 @register
 class TicTacToe(Task):
-    """Whole games of tic-tac-toe against a user who plays well or badly, never lost."""
+    """Games of tic-tac-toe against a user who plays well or badly."""
 
     name = "tictactoe"
     flag = "ttt"
@@ -88,7 +90,7 @@ class TicTacToe(Task):
             default=0.5, metadata={"help": "Share of games the assistant starts."}
         )
         user_optimal_rate: float = field(
-            default=0.5, metadata={"help": "Share of the user's moves that are optimal."}
+            default=0.5, metadata={"help": "How often the user plays a best move; else any."}
         )
         set_up_rate: float = field(
             default=0.5,
@@ -121,9 +123,7 @@ class TicTacToe(Task):
             game = self._play(rng.random)
             if game.split == split:
                 return self._example(game, rng.random)
-        raise TaskError(
-            f"tictactoe with {self.config} made no {split} game in {MAX_REJECTIONS:,} draws"
-        )
+        raise self.no_problem(split)
 
     def evaluate(self, answer: Answer, *, split: str = "test", num_examples: int = 1000) -> Result:
         """Plays every game that the model's moves leave open, on both sides (see `_game_walk`).
@@ -138,7 +138,7 @@ class TicTacToe(Task):
         is_whole = num_examples >= WHOLE
         lines: list[Line] = []
         for mark in "XO":
-            for wording in range(len(SET_UPS) if is_whole else 1):
+            for wording in range(NUM_WORDINGS if is_whole else 1):
                 lines += walk(answer, mark, wording)
         moves = from_set_ups(answer, split) if is_whole and split != "train" else []
         return Result(
@@ -153,7 +153,7 @@ class TicTacToe(Task):
         ending = result(game.boards[-1])
         return self.example(
             key=game.mark + canonical_moves(game.cells),
-            messages=tell(game, int(draw() * len(SET_UPS))),
+            messages=tell(game, int(draw() * NUM_WORDINGS)),
             answer=last_words(game.mark, ending),
             difficulty=len(game.cells),
             metadata={
@@ -181,10 +181,10 @@ class TicTacToe(Task):
             if len(cells) < len(given):
                 cell = given[len(cells)]
             elif is_assistants:
-                options = position.fastest
+                options = position.best
                 cell = options[int(draw() * len(options))] if config.random_ties else options[0]
             else:
-                options = position.fastest if draw() < config.user_optimal_rate else position.legal
+                options = position.best if draw() < config.user_optimal_rate else position.legal
                 cell = options[int(draw() * len(options))]
             board = position.boards[cell]
             cells.append(cell)

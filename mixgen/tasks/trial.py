@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from mixgen.errors import MixgenError, TaskError
+from mixgen.errors import MixgenError, TaskError, one_line
 from mixgen.tasks.messages import Example, Message, Score
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def blaming(task: str, part: str) -> Iterator[None]:
     except MixgenError:
         raise
     except (Exception, SystemExit) as error:  # a user's own code may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-        raise TaskError(f"task {task!r}: {part} fails ({reason})") from error
+        raise TaskError(f"task {task!r}: {part} fails ({one_line(error)})") from error
 
 
 class Turn(NamedTuple):

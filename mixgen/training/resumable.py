@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 
 from mixgen.encoding.rows import RowDataset
-from mixgen.errors import OutputError, RecipeError
+from mixgen.errors import OutputError, RecipeError, one_line
 from mixgen.mixture.adaptive import AdaptiveSchedule
 from mixgen.training.checkpoint import (
     RECIPE_FILE,
@@ -45,9 +45,8 @@ def _fitting(checkpoint: str | None) -> Iterator[None]:
     except NOT_OF_FILES:
         raise
     except (*SAVE_ERRORS, ValueError, KeyError, TypeError, EOFError, UnpicklingError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OutputError(
-            f"{checkpoint} does not fit this run, or is damaged ({reason[:300]}): "
+            f"{checkpoint} does not fit this run, or is damaged ({one_line(error)[:300]}): "
             "give another --output_dir, or go on from an earlier one without it"
         ) from error
 
