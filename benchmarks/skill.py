@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from mixgen.evaluation.results import percent
+
 ROOT = Path(__file__).parent.parent
 RECIPE = "recipes/quickstart.yaml"
 # One lever each, as flags that win over the recipe.
@@ -88,7 +90,7 @@ def measure(out: Path) -> dict[str, Figure]:
             share = metric["count"] / metric["total"]
             counts = f"{metric['count']:,} of {metric['total']:,}"
             is_fault = metric["is_fault"]
-            text = counts if is_fault else f"{100 * share:.1f} %"
+            text = counts if is_fault else percent(share)
             found[column] = Figure(-share if is_fault else share, text)
     history = json.loads((out / "trainer_state.json").read_text())["log_history"]
     for task in TASKS:

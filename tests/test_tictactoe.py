@@ -137,18 +137,6 @@ def threats(board):
 
 
 @cache
-def last_stones(board):
-    """The stones that may be a set-up's last: another lies there, and they had no won game."""
-    theirs = "XO"[mover(board) == "X"]
-    before = {cell: (*board[:cell], ".", *board[cell + 1 :]) for cell in range(9)}
-    return {
-        cell
-        for cell in range(9)
-        if board[cell] == theirs and before[cell] != EMPTY and value(before[cell]) <= 0
-    }
-
-
-@cache
 def images(board):
     """The eight boards that are this one turned and mirrored."""
     found = []
@@ -492,7 +480,7 @@ def test_every_game_is_played_to_its_end_and_tool_and_last_words_state_the_resul
         for _, content, _, _ in turns[:-1]:
             assert not any(word in content for word in ("Draw.", "win."))
         endings[mark, verdict] += 1
-    assert set(endings) == {("X", "I win."), ("X", "Draw."), ("O", "I win."), ("O", "Draw.")}
+    assert set(endings) == set(itertools.product("XO", ("I win.", "Draw.")))
 
 
 def test_every_assistant_move_is_minimax_optimal(games):
@@ -693,13 +681,13 @@ def test_set_ups_are_wins_blocks_and_others_as_often_and_each_position_of_a_kind
         counts[path_of(game.moves)[game.set_up + 1]] += times
     kinds = {}
     for board in all_positions():
-        if not ending(board) and value(board) >= 0 and last_stones(board):
+        if not ending(board) and board.count(".") <= 7 and value(board) >= 0:
             kind = 0 if wins_at_once(board) else 1 if threats(board) else 2
             kinds.setdefault((mover(board), kind), []).append(board)
     numbers = {kind: len(boards) for kind, boards in kinds.items()}
     assert numbers == {
-        **{("X", 0): 1394, ("X", 1): 344, ("X", 2): 412},
-        **{("O", 0): 624, ("O", 1): 344, ("O", 2): 192},
+        **{("X", 0): 1498, ("X", 1): 360, ("X", 2): 412},
+        **{("O", 0): 860, ("O", 1): 500, ("O", 2): 248},
     }
     assert set(counts) <= set().union(*kinds.values())
     for boards in kinds.values():
@@ -711,22 +699,10 @@ def test_set_ups_are_wins_blocks_and_others_as_often_and_each_position_of_a_kind
         assert 0.6 < spread < 1.4, spread
 
 
-def test_the_last_stone_of_a_set_up_is_any_that_threw_no_won_game_away():
-    drawn = play(30_000, "last stones", set_up_rate=1.0)
-    found = {}
-    for game in drawn:
-        board = path_of(game.moves)[game.set_up + 1]
-        found.setdefault(board, set()).add(game.moves[game.set_up])
-    assert all(cells <= last_stones(board) for board, cells in found.items())
-    whole = sum(cells == last_stones(board) for board, cells in found.items())
-    assert whole > 0.7 * len(found)
-    assert max(map(len, found.values())) == 4
-
-
 def test_the_stones_of_a_set_up_are_named_in_any_order():
     orders = {}
     for game in play(20_000, "orders", set_up_rate=1.0):
-        if game.set_up == 5:
+        if game.set_up == 4:
             board = path_of(game.moves)[5]
             orders.setdefault(board, set()).add(tuple(game.moves[:5]))
     assert max(map(len, orders.values())) > 9  # of the 3! x 2! there are
@@ -865,7 +841,8 @@ def wrong_claim(example, other, draws):
 
 def wrong_verdict(example, other, draws):
     last = example["messages"][-1]["content"]
-    turned = last.replace("Draw.", "I win.") if "Draw." in last else last.replace("I win.", "Draw.")
+    verdict = draws.choice([said for said in ("Draw.", "I win.", "You win.") if said not in last])
+    turned = re.sub(r"(Draw|I win|You win)\.$", verdict, last)
     return changed(example, -1, "content", turned)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from mixgen.tasks._game_tree import game_tree, moves_to, set_ups
+from mixgen.tasks._game_tree import game_tree, moves_to
 from mixgen.tasks._game_walk import Line, Move, effect_of, heard, play
 from mixgen.tasks._game_words import NUM_WORDINGS, Game, tell
 from mixgen.tasks.trial import Answer
@@ -43,13 +43,11 @@ def from_set_ups(answer: Answer, split: str) -> list[Move]:
 
 @cache
 def held_out_set_ups(split: str) -> list[Game]:
-    """A game to each held-out position of a split that games for training could go on from."""
+    """A game to each held-out position of a split that is not lost."""
     return [
-        _set_up(mark, [*moves_to(place(board, last[0], "."), lambda: 0.0), last[0]])
-        for mark in "XO"
-        for kind in set_ups(mark)
-        for board, last in kind
-        if game_tree()[board].split == split
+        _set_up(to_move(board), moves_to(board, lambda: 0.0))
+        for board, position in game_tree().items()
+        if position.split == split and position.value >= 0
     ]
 
 

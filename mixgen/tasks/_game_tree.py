@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from mixgen.tasks.base import split_of
 from mixgen.tools.board import EMPTY_BOARD, opponent, place, result, to_move, winner
@@ -22,9 +22,6 @@ SYMMETRIES: Final = tuple(
 _SPELLINGS: Final = [
     bytes.maketrans(bytes(range(9)), "".join(map(str, cells)).encode()) for cells in SYMMETRIES
 ]
-
-
-Option = TypeVar("Option")
 
 
 class Position(NamedTuple):
@@ -125,54 +122,35 @@ def _sign(value: int) -> int:
     return (value > 0) - (value < 0)
 
 
-class SetUp(NamedTuple):
-    """A position that a game may go on from."""
-
-    board: str
-    last: tuple[int, ...]  # the stones of which one was the last move
-
-
 @cache
-def set_ups(mark: str) -> tuple[list[SetUp], ...]:
-    """The positions that a game of `mark` may go on from: it has the move and need not lose.
+def set_ups(mark: str) -> tuple[list[str], ...]:
+    """The boards that a game of `mark` may go on from: it has the move and need not lose.
 
-    Before the opponent's last move there was a stone, and they had no won game to throw away.
+    There are two stones at least, so that one lies before the opponent's last move.
 
     Returns:
-        Three kinds: `mark` can win at once; or else has to block; or neither.
+        Three kinds of boards: `mark` can win at once; or else has to block; or neither.
     """
-    kinds: tuple[list[SetUp], ...] = ([], [], [])
-    tree = game_tree()
-    for board, position in tree.items():
-        if to_move(board) != mark or position.value < 0:
-            continue
-        stones = [cell for cell in range(9) if board[cell] == opponent(mark)]
-        before = {cell: place(board, cell, ".") for cell in stones}
-        last = tuple(
-            cell for cell in stones if before[cell] != EMPTY_BOARD and tree[before[cell]].value <= 0
-        )
-        if last:
-            kinds[0 if position.wins else 1 if position.blocks else 2].append(SetUp(board, last))
+    kinds: tuple[list[str], ...] = ([], [], [])
+    for board, position in game_tree().items():
+        if to_move(board) == mark and board.count(".") <= 7 and position.value >= 0:
+            kinds[0 if position.wins else 1 if position.blocks else 2].append(board)
     return kinds
 
 
 def draw_set_up(mark: str, draw: Callable[[], float]) -> list[int]:
-    """Moves to one of `set_ups`: each kind is as likely, and each position of a kind.
+    """Moves to one of `set_ups`: each kind is as likely, and each board of a kind.
 
     Args:
         mark: Who has the move after them.
         draw: Uniform numbers in [0, 1).
 
     Returns:
-        The cells of the moves, 2 to 8 of them, in random order.
+        The cells of the moves, 2 to 8 of them, in random order; the last is the opponent's.
     """
-    board, last = _any_of(_any_of(set_ups(mark), draw), draw)
-    cell = _any_of(last, draw)
-    return [*moves_to(place(board, cell, "."), draw), cell]
-
-
-def _any_of(options: Sequence[Option], draw: Callable[[], float]) -> Option:
-    return options[int(draw() * len(options))]
+    kinds = set_ups(mark)
+    boards = kinds[int(draw() * len(kinds))]
+    return moves_to(boards[int(draw() * len(boards))], draw)
 
 
 def moves_to(board: str, draw: Callable[[], float]) -> list[int]:

@@ -16,7 +16,7 @@
 The assistant plays minimax-optimal moves, and wins as soon as it can; of equals it takes the one
 that does best against random replies (or, if asked, any). The user mixes random and optimal moves.
 A game is always played to its end, which the tool and the assistant both state. Some games
-(`set_up_rate`) go on from a position that the user names.
+(`set_up_rate`) go on from a position that the user names, any that is not lost.
 
 Most positions of a test game would also occur in training games, so positions are held out, not
 games: those with at least three stones and the assistant to move, up to symmetry, by the hash of
@@ -76,7 +76,7 @@ SET_UP_NOTE: Final = " From set-ups: {} held-out positions, one move each."
 
 @register
 class TicTacToe(Task):
-    """Games of tic-tac-toe against a user who plays well or badly."""
+    """Games of tic-tac-toe against a user who plays well or badly, never lost."""
 
     name = "tictactoe"
     flag = "ttt"
@@ -193,7 +193,6 @@ class TicTacToe(Task):
 
     def score(self, example: Example, reply: Sequence[Message]) -> Score:
         """1 if the example's opening is played on to the end: legally, truthfully and not lost.
-
         The user's moves must be the example's for as long as the assistant's are; after that any
         legal move will do.
         """
