@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixgen.errors import OutputError, RecipeError, one_line
+from mixgen.errors import MixgenError, OutputError, RecipeError, one_line
 
 if TYPE_CHECKING:
     from mixgen.recipe import Recipe
@@ -106,9 +106,11 @@ def saving_clearly(what: str) -> Iterator[None]:
     Args:
         what: How the error begins: what cannot be saved.
     """
-    from mixgen.training.resumable import SAVE_ERRORS
+    from mixgen.training.resumable import NOT_OF_FILES, SAVE_ERRORS
 
     try:
         yield
+    except (MixgenError, *NOT_OF_FILES):
+        raise
     except SAVE_ERRORS as error:
         raise OutputError(f"{what} ({one_line(error)}): the same command tries again") from error

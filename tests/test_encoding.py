@@ -18,7 +18,7 @@ from mixgen import RecipeError
 from mixgen.encoding.preview import render_example
 from mixgen.encoding.renderer import IGNORED, Renderer
 from mixgen.encoding.tokenizer import SPECIAL_TOKENS, texts, train_tokenizer
-from mixgen.tasks.base import assistant, call, tool, user
+from mixgen.tasks.base import Task, assistant, call, tool, user
 from mixgen.tasks.registry import registered_tasks
 
 TASKS = sorted(registered_tasks())
@@ -102,6 +102,28 @@ def test_what_is_decided_at_once_is_one_token(renderer):
     phrases = ("top left", " bottom right.", "The answer is", "I play center.", " I win.", "cos(")
     for text in moves + phrases:
         assert len(renderer.text_ids(text)) == 1, text
+
+
+class Prose(Task):
+    """Sentences that never come twice, of 160 words."""
+
+    name = "prose"
+    flag = "prs"
+
+    def sample(self, rng):
+        text = " ".join(f"wo{letters}d" for letters in rng.choices(LETTERS, k=12))
+        messages = [user(f"Say {text}"), assistant(text)]
+        return self.example(key=text, messages=messages, answer=text)
+
+
+LETTERS = ["".join(pair) for pair in itertools.product("bcdfghjklmnpqrst", "aeiouyvwxz")]
+
+
+def test_of_phrases_that_are_rare_the_words_are_learned():
+    prose = train_tokenizer((Prose(),), seed=1)
+    words = [prose.decode([number]) for number in range(len(prose))]
+    assert sum(word in words for word in (f" wo{letters}d" for letters in LETTERS)) == 160
+    assert not [word for word in words if re.search(r"\S \S", word)]
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)

@@ -68,6 +68,8 @@ PIECES: Final = "|".join(
     ]
 )  # A piece stays whole when it is cut alone: `Renderer` encodes each by itself.
 
+MIN_FREQUENCY: Final = 20  # of what becomes a token
+
 _NAMED_CALL: Final = re.compile(r"([A-Za-z_]\w*)\((\{.*\})\)", re.DOTALL)
 
 # Gives the ids and the mask of `renderer.Renderer`; a test holds the two together.
@@ -171,6 +173,11 @@ def train_tokenizer(
             for text in texts(next(examples)):
                 for piece in find_pieces(text):
                     counts[piece] = counts.get(piece, 0) + 1
+    # Of a phrase that is rare the words are learned: else merges across them come before words.
+    for piece in [piece for piece, count in counts.items() if count < MIN_FREQUENCY]:
+        count = counts.pop(piece)
+        for word in re.findall(r" ?[^ ]+| ", piece):
+            counts[word] = counts.get(word, 0) + count
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -184,7 +191,7 @@ def train_tokenizer(
         vocab_size=vocab_size,
         special_tokens=SPECIAL_TOKENS,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        min_frequency=20,
+        min_frequency=MIN_FREQUENCY,
         show_progress=False,
     )
     # The trainer takes text, not counts, and 200 occurrences rank a piece as well as more do.

@@ -87,5 +87,6 @@ def _finished(figure: Figure, axes: Axes) -> Figure | None:
     axes.set(xlabel="tokens trained on")
     axes.xaxis.set_major_formatter(lambda tokens, _: tokens_text(tokens))
     axes.grid(which="both", alpha=0.2)
-    axes.legend(fontsize="small")
+    labels = [str(line.get_label()) for line in axes.lines]
+    axes.legend(axes.lines, labels, fontsize="small")  # which would leave out `_name`
     return figure

@@ -35,7 +35,7 @@ def register(cls: TaskClass) -> TaskClass:
             not isinstance(value, str)
             or not value.isidentifier()
             or keyword.iskeyword(value)
-            or value.startswith("_")  # matplotlib leaves such a name out of a legend
+            or value.startswith("_")
         ):
             raise TaskError(
                 f"{where}: {attribute} must be a Python identifier without _ in front, "
@@ -62,8 +62,9 @@ def _check_config(cls: type[Task], where: str) -> None:
         kinds = get_type_hints(cls.Config)
         cls.Config()
     except Exception as error:  # a user's own Config may raise anything
-        reason = f"{type(error).__name__}: {error}"
-        raise TaskError(f"{where}: Config() must work without arguments ({reason})") from error
+        raise TaskError(
+            f"{where}: Config() must work without arguments ({one_line(error)})"
+        ) from error
     for field in dataclasses.fields(cls.Config):
         kind = kinds[field.name]
         if get_origin(kind) in (list, Union, UnionType):

@@ -193,6 +193,7 @@ class TicTacToe(Task):
 
     def score(self, example: Example, reply: Sequence[Message]) -> Score:
         """1 if the example's opening is played on to the end: legally, truthfully and not lost.
+
         The user's moves must be the example's for as long as the assistant's are; after that any
         legal move will do.
         """
