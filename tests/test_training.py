@@ -198,7 +198,7 @@ def logged_of_one_step(mix, renderer, tmp_path) -> list[dict[str, float]]:
 def test_a_task_that_dominates_is_named_once_with_the_weight_that_evens_it_out(
     renderer, tmp_path, capsys
 ):
-    mix = configure_mix(calculator=0.3, tictactoe=2.0)
+    mix = configure_mix(calculator=0.2, tictactoe=2.0)
     trainer = trainer_of(mix, renderer, tmp_path, per_device_train_batch_size=16)
     trainer.add_callback(MixCallback(trainer.train_dataset.schedule, max_task_share=0.9))
     trainer.train()
