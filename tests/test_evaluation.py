@@ -35,6 +35,7 @@ from mixgen.errors import MixgenError, OutputError, TaskError
 from mixgen.evaluation.evaluate import Evaluator
 from mixgen.evaluation.generation import Generator
 from mixgen.evaluation.loading import load_checkpoint
+from mixgen.evaluation.plots import loss_figure, skill_figure
 from mixgen.evaluation.report import comparison_rows, write_report
 from mixgen.evaluation.results import (
     conversation_text,
@@ -293,7 +294,7 @@ def test_what_is_no_trained_model_is_refused_clearly(run, tmp_path, mix):
     tokenizer.save_pretrained(shifted)
     with pytest.raises(
         RecipeError,
-        match=r"has a tokenizer of another model: it has token [\d,]+, and the model [\d,]+ embeddings",
+        match=r"of another model: it has token [\d,]+, and the model [\d,]+ embeddings",
     ):
         load_checkpoint(shifted)
 
@@ -920,3 +921,29 @@ def test_a_push_takes_the_card_and_the_report_and_no_checkpoints(run, monkeypatc
     config.hub_revision = "lost"
     with pytest.raises(OutputError, match=r"is saved in .* cannot be pushed .*no network"):
         mixgen.finish._push(config)
+
+
+def test_what_cannot_be_saved_after_training_is_said_and_an_error_of_ours_stays_itself():
+    with (
+        pytest.raises(OutputError, match=r"^no report \(OSError: disk full\): .* tries again$"),
+        mixgen.finish.saving_clearly("no report"),
+    ):
+        raise OSError("disk full")
+    with (
+        pytest.raises(OutputError, match=r"^recipe\.yaml cannot be read$"),
+        mixgen.finish.saving_clearly("no report"),
+    ):
+        raise OutputError("recipe.yaml cannot be read")
+
+
+def test_plots_name_every_run_and_give_a_task_one_line_style(run, tmp_path):
+    other = read_run(copied(run, tmp_path / "_old"))
+    figure = loss_figure([read_run(run), other])
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == [
+        f"{name}: {task}" for name in ("small", "_old") for task in ("calculator", "tictactoe")
+    ]
+    skills = [{"b": [(1, 0.5)]}, {"a": [(1, 0.2)], "b": [(1, 0.5)]}]
+    runs = [SimpleNamespace(name=f"r{n}", skill=lambda n=n: skills[n]) for n in range(2)]
+    styles = {line.get_label(): line.get_linestyle() for line in skill_figure(runs).axes[0].lines}
+    assert styles["r0: b"] == styles["r1: b"] != styles["r1: a"]
