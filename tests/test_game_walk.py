@@ -26,6 +26,7 @@ from test_tictactoe import (
     optimal,
     printed,
     soonest,
+    threats,
     told,
     value,
     verdict_of,
@@ -242,17 +243,6 @@ def check_moves(result, decisions, policy, split, illegal=lambda board: False):
             metric = result[prefix + name]
             assert metric.total == len(chosen) > 0
             assert metric.count == sum(made[board] in right(board) for board in chosen), name
-
-
-@cache
-def threats(board):
-    """The cells in which the opponent would win, had they the move."""
-    theirs = "XO"[mover(board) == "X"]
-    return tuple(
-        cell
-        for cell in moves_of(board)
-        if ending((*board[:cell], theirs, *board[cell + 1 :])) == f"{theirs} wins"
-    )
 
 
 def tried(answer, split="test", num_examples=10):
