@@ -158,6 +158,15 @@ def test_calls_of_other_tools_are_written_with_their_name(renderer, tokenizer):
     )
 
 
+def test_what_stands_beside_the_code_of_a_call_is_not_lost(renderer, tokenizer):
+    more = call("x")
+    more["tool_calls"][0]["function"]["arguments"] = {"code": "1+2", "n": 2}
+    messages = [user("?"), more, tool("3"), assistant("3")]
+    assert 'python({"code": "1+2", "n": 2})' in render_example(example_of(messages), renderer)
+    ids = template(tokenizer, messages)[0]
+    assert renderer.encode(example_of(messages)).input_ids.tolist() == ids
+
+
 def test_generation_prompt_opens_the_assistants_turn(tokenizer):
     ids = tokenizer.apply_chat_template([user("Hi")], add_generation_prompt=True)["input_ids"]
     assert tokenizer.decode(ids) == "<|bos|><|user_start|>Hi<|user_end|><|assistant_start|>"
