@@ -29,13 +29,13 @@ def evaluate_and_report(recipe: Recipe) -> None:
 
     config = recipe.config
     output_dir = Path(str(config.output_dir))
-    chief = config.process_index == 0
+    is_main = config.process_index == 0
     PartialState().wait_for_everyone()  # the first process has saved it
     model, tokenizer = load_checkpoint(output_dir, trust_remote_code=config.trust_remote_code)
     results = []
     facts = {"command": _command(config, recipe.name), **machine_facts(model, config.device)}
     if config.test_examples:
-        if chief:
+        if is_main:
             print("Trying the trained model on the test split ...", flush=True)
         evaluator = Evaluator(
             recipe.schedule.active,
@@ -43,8 +43,8 @@ def evaluate_and_report(recipe: Recipe) -> None:
             split="test",
             num_examples=config.test_examples,
             batch_size=config.per_device_eval_batch_size,
-            on_task=say_result if chief else None,
-            show_progress=chief,
+            on_task=say_result if is_main else None,
+            show_progress=is_main,
         )
         facts |= {"split": "test", "num_examples": config.test_examples, "temperature": 0.0}
         try:
@@ -55,7 +55,7 @@ def evaluate_and_report(recipe: Recipe) -> None:
                 "the same command with a smaller --per_device_eval_batch_size does, and "
                 "--test_examples=0 leaves it out"
             ) from error
-    if chief:
+    if is_main:
         with saving_clearly(f"the model is saved in {output_dir}, but its report cannot be"):
             save_evaluation(results, facts, output_dir / RESULTS_FILE)
             if left := write_report(output_dir):

@@ -23,12 +23,12 @@ LAUNCHERS: Final = {
 PR_SET_PDEATHSIG: Final = 1  # of prctl(2): the signal to get when the parent dies
 
 
-def for_all(act: Callable[[], Any], chief: bool) -> Any:
+def for_all(act: Callable[[], Any], is_main: bool) -> Any:
     """What the first process does for all; its error is everyone's."""
     from accelerate.utils import broadcast_object_list
 
     found: list[Any] = [None, None]
-    if chief:
+    if is_main:
         try:
             found[0] = act()
         except MixgenError as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mixgen.errors import MixgenError, OutputError, RecipeError, one_line, printable
 from mixgen.finish import evaluate_and_report, saving_clearly
@@ -26,10 +26,11 @@ from mixgen.launch import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from mixgen.encoding.rows import RowDataset
     from mixgen.encoding.shares import TaskShare
     from mixgen.recipe import Recipe
+    from mixgen.training.callbacks import StopCallback
     from mixgen.training.run_dir import RunState
+    from mixgen.training.trainer import MixTrainer
 
 MAX_SHOWN = 400  # characters of an example
 
@@ -89,7 +90,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
     disable_progress_bar()  # a bar for each file that is saved
     config = recipe.config
     output_dir = Path(config.output_dir or "")
-    chief = config.process_index == 0
+    is_main = config.process_index == 0
     inspect = partial(
         inspect_run_dir,
         output_dir,
@@ -98,16 +99,16 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
         resume=config.resume,
         resume_anyway=config.resume_anyway,
     )
-    state = for_all(inspect, chief)  # another process may see files later, or not at all
+    state = for_all(inspect, is_main)  # another process may see files later, or not at all
     if state.differing and state.checkpoint and state.step >= config.max_steps:
         raise OutputError(
             f"training ends at step {config.max_steps:,}, and {state.checkpoint} is not before it: "
             "give more --train_tokens or --max_steps, or --overwrite"
         )
     if state.finished:
-        if chief:
+        if is_main:
             print(f"{output_dir} holds this run, finished. To train it again, add --overwrite.")
-        if not for_all((output_dir / REPORT_FILE).is_file, chief):
+        if not for_all((output_dir / REPORT_FILE).is_file, is_main):
             evaluate_and_report(recipe)
         return
 
@@ -127,7 +128,7 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     evaluate_and_report(recipe)
-    if chief:
+    if is_main:
         lock.release()
         print(f"Done. The model, its tokenizer, recipe.yaml and report.html are in {output_dir}.")
 
@@ -145,20 +146,55 @@ def _train_and_save(recipe: Recipe, state: RunState, prepare: Callable[[], None]
     """
     from accelerate.utils import gather_object
 
+    from mixgen.training.callbacks import StopCallback
+
+    output_dir = Path(str(recipe.config.output_dir))
+    is_main = recipe.config.process_index == 0
+    stop = StopCallback()
+    trainer, shares = _make_trainer(recipe, state.checkpoint, stop)
+    for_all(prepare, is_main)  # only now, when nothing is left to be refused
+    if is_main:
+        _print_start(recipe, trainer, shares)
+        _print_state(state)
+    with stop.watching():
+        trainer.train(resume_from_checkpoint=str(state.checkpoint) if state.checkpoint else None)
+    if stop.stopped:
+        if is_main:
+            step = trainer.state.global_step
+            print(f"Stopped at step {step}, which is saved. The same command goes on from there.")
+        return False
+    with saving_clearly(f"the trained model cannot be saved in {output_dir}"):
+        trainer.save_model(_internal_call=True)  # which leaves pushing to `evaluate_and_report`
+        trainer.save_state()
+    if any(gather_object([stop.asked_at is not None])):  # while the model was tried at last
+        if is_main:
+            print(f"The model is saved in {output_dir}. The same command makes its report.")
+        raise KeyboardInterrupt
+    return True
+
+
+def _make_trainer(
+    recipe: Recipe, checkpoint: Path | None, stop: StopCallback
+) -> tuple[MixTrainer, list[TaskShare]]:
+    """A trainer of the run, and each task's share of it; all that can be refused is refused here.
+
+    Args:
+        recipe: The run.
+        checkpoint: Whose tokenizer the run goes on with, if any.
+        stop: Stops it.
+    """
     from mixgen.encoding.renderer import Renderer
     from mixgen.encoding.rows import RowDataset
     from mixgen.encoding.shares import check_lengths, measure_shares
     from mixgen.evaluation.evaluate import Evaluator
     from mixgen.evaluation.results import say_result
-    from mixgen.training.callbacks import MixProgressCallback, StopCallback
+    from mixgen.training.callbacks import MixProgressCallback
     from mixgen.training.mix_callback import MixCallback
     from mixgen.training.trainer import MixTrainer
 
     config, schedule = recipe.config, recipe.schedule
-    output_dir = Path(str(config.output_dir))
-    chief = config.process_index == 0
     with _refusing_clearly():
-        model, tokenizer = _model_and_tokenizer(recipe, state.checkpoint)
+        model, tokenizer = _model_and_tokenizer(recipe, checkpoint)
     renderer = Renderer(tokenizer)
     shares = measure_shares(schedule, renderer, seed=config.seed)
     check_lengths(shares, config.max_seq_len)
@@ -176,49 +212,27 @@ def _train_and_save(recipe: Recipe, state: RunState, prepare: Callable[[], None]
         split="validation",
         num_examples=config.eval_examples,
         batch_size=config.per_device_eval_batch_size,
-        on_task=say_result if chief else None,
+        on_task=say_result if config.process_index == 0 else None,
     )
-    evaluator.check_metric(config)
-    stop = StopCallback()
-    with _refusing_clearly(str(output_dir)):
+    if metric := config.metric_for_best_model:
+        config.greater_is_better = not evaluator.is_fault(metric)
+    elif config.eval_strategy != "no" or config.test_examples:
+        evaluator.metric_kinds()  # which finds tasks that cannot be tried
+    callbacks = [
+        stop,
+        MixProgressCallback(dataset.task_names),
+        MixCallback(schedule, config.max_task_share),
+    ]
+    with _refusing_clearly(str(config.output_dir)):
         trainer = MixTrainer(
             model=model,
             args=config,
             train_dataset=dataset,
             processing_class=tokenizer,
-            callbacks=[
-                stop,
-                MixProgressCallback(dataset.task_names),
-                MixCallback(schedule, config.max_task_share),
-            ],
+            callbacks=callbacks,
             evaluator=evaluator,
         )
-    for_all(prepare, chief)  # only now, when nothing is left to be refused
-    if chief:
-        _print_start(recipe, model, dataset, shares)
-        for point in schedule.unreached:
-            print(f"warning: {point} is never reached: training has {config.max_steps:,} steps")
-        for reason in state.passed_over:
-            print(f"Passed over: {reason}.")
-        if state.differing:
-            print(f"Going on although the recipe differs: {', '.join(state.differing)}.")
-        if state.checkpoint:
-            print(f"Going on from {state.checkpoint}.", flush=True)
-    with stop.watching():
-        trainer.train(resume_from_checkpoint=str(state.checkpoint) if state.checkpoint else None)
-    if stop.stopped:
-        if chief:
-            step = trainer.state.global_step
-            print(f"Stopped at step {step}, which is saved. The same command goes on from there.")
-        return False
-    with saving_clearly(f"the trained model cannot be saved in {output_dir}"):
-        trainer.save_model(_internal_call=True)  # which leaves pushing to `evaluate_and_report`
-        trainer.save_state()
-    if any(gather_object([stop.asked_at is not None])):  # while the model was tried at last
-        if chief:
-            print(f"The model is saved in {output_dir}. The same command makes its report.")
-        raise KeyboardInterrupt
-    return True
+    return trainer, shares
 
 
 @contextmanager
@@ -268,13 +282,13 @@ def _model_and_tokenizer(
     return build_model(config, tokenizer), tokenizer
 
 
-def _print_start(
-    recipe: Recipe, model: PreTrainedModel, rows: RowDataset, shares: list[TaskShare]
-) -> None:
+def _print_start(recipe: Recipe, trainer: MixTrainer, shares: list[TaskShare]) -> None:
     """What is about to be trained on what."""
     from mixgen.encoding.preview import render_example
 
-    config, schedule, renderer = recipe.config, recipe.schedule, rows.renderer
+    config, schedule = recipe.config, recipe.schedule
+    model, rows = cast("PreTrainedModel", trainer.model), trainer.train_dataset
+    renderer = rows.renderer
     print(f"Generator mix: {schedule}")
     print("Probabilities: " + ", ".join(f"{task.name}={task.probability:.4f}" for task in shares))
     lengths = (
@@ -299,3 +313,15 @@ def _print_start(
         shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."
         print("  " + shown.replace("\n", "\n  "))
     print(flush=True)
+    for point in schedule.unreached:
+        print(f"warning: {point} is never reached: training has {config.max_steps:,} steps")
+
+
+def _print_state(state: RunState) -> None:
+    """What the run goes on from, if it does."""
+    for reason in state.passed_over:
+        print(f"Passed over: {reason}.")
+    if state.differing:
+        print(f"Going on although the recipe differs: {', '.join(state.differing)}.")
+    if state.checkpoint:
+        print(f"Going on from {state.checkpoint}.", flush=True)

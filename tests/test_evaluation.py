@@ -203,21 +203,6 @@ def test_a_sharded_model_is_not_tried_during_training(
         trainer_of(mix, renderer, tmp_path / "b", max_steps=2, eval_steps=1)
 
 
-def test_the_direction_of_a_metric_follows_from_what_it_counts(mix, tokenizer, tmp_path):
-    evaluator = Evaluator(mix.active, tokenizer, split="validation", num_examples=5)
-    for name, greater in [
-        ("calculator/exact", True),
-        ("eval_tictactoe/losses", False),
-        ("eval/tictactoe/held_out_optimal", True),
-    ]:
-        config = MixConfig(output_dir=str(tmp_path), metric_for_best_model=name, eval_steps=5)
-        evaluator.check_metric(config)
-        assert config.greater_is_better is greater
-    config = MixConfig(output_dir=str(tmp_path), metric_for_best_model="calculator/exakt")
-    with pytest.raises(RecipeError, match="did you mean 'calculator/exact'"):
-        evaluator.check_metric(config)
-
-
 # --- loading ---
 
 
@@ -812,6 +797,44 @@ def test_a_saved_tokenizer_makes_the_prompts_that_the_model_is_tried_with(run):
     )
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert Renderer(tokenizer).prompt_ids(example["messages"][:1]) == ids
+
+
+# --- before a run ---
+
+
+@pytest.mark.parametrize("words", [["--eval_steps=2", "--test_examples=0"], ["--test_examples=5"]])
+def test_a_task_that_cannot_be_tried_is_refused_before_training(
+    words, tmp_path, monkeypatch, capsys
+):
+    def score(task, example, reply):
+        raise NotImplementedError
+
+    monkeypatch.setattr(Calculator, "score", score)
+    folder = tmp_path / "run"
+    assert mixgen.main.main([*WORDS, *words, f"--output_dir={folder}"]) == 2
+    assert "task 'calculator': score fails (NotImplementedError" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("calculator/exact", "greater is better: True"),
+        ("eval_tictactoe/losses", "greater is better: False"),
+        ("eval/tictactoe/held_out_optimal", "greater is better: True"),
+        ("calculator/exakt", "metric_for_best_model 'calculator/exakt': did you mean 'calculator/"),
+    ],
+)
+def test_the_direction_of_a_metric_follows_from_what_it_counts(
+    name, said, tmp_path, monkeypatch, capsys
+):
+    def begin(trainer, *, args, **given):
+        raise RecipeError(f"greater is better: {args.greater_is_better}")
+
+    monkeypatch.setattr(MixTrainer, "__init__", begin)
+    words = ["--ttt_weight=1", f"--metric_for_best_model={name}", "--eval_steps=1"]
+    assert mixgen.main.main([*WORDS, *words, f"--output_dir={tmp_path}"]) == 2
+    assert said in capsys.readouterr().err
 
 
 # --- the end of a run ---

@@ -25,7 +25,6 @@ from mixgen.tools.session import ToolSession
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from mixgen.training.config import MixConfig
 
 FORGED: Final = "forged_outputs"
 
@@ -123,27 +122,24 @@ class Evaluator:
         check_result(content)
         return result
 
-    def check_metric(self, config: MixConfig) -> None:
-        """Makes sure that `metric_for_best_model` is one of these, and settles its direction.
-
-        Where a run tries its model at all, this also finds tasks that could not be tried.
+    def is_fault(self, metric: str) -> bool:
+        """Whether a metric of `__call__` counts faults, so that less of it is better.
 
         Raises:
-            RecipeError: It is none; the error names the nearest.
+            RecipeError: There is none of that name; the error gives the nearest.
             TaskError: A task's own code fails, or gives what it should not.
         """
-        name = config.metric_for_best_model
-        if name is None and config.eval_strategy == "no" and not config.test_examples:
-            return
         kinds = self.metric_kinds()
-        if name is None:
-            return
-        if name not in kinds:
-            raise RecipeError(f"unknown metric_for_best_model {name!r}: {nearest(name, kinds)}")
-        config.greater_is_better = not kinds[name]
+        if metric not in kinds:
+            raise RecipeError(f"unknown metric_for_best_model {metric!r}: {nearest(metric, kinds)}")
+        return kinds[metric]
 
     def metric_kinds(self) -> dict[str, bool]:
-        """The metrics that `__call__` gives, and whether each counts faults; no model is needed."""
+        """The metrics that `__call__` gives, and whether each counts faults; no model is needed.
+
+        Raises:
+            TaskError: A task's own code fails, or gives what it should not.
+        """
 
         def silent(conversations: Sequence[Conversation]) -> list[Turn]:
             return [Turn([assistant("")]) for _ in conversations]  # no fault: it is scored

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache
 
 from mixgen.tasks._game_tree import game_tree, moves_to
-from mixgen.tasks._game_walk import Line, Move, effect_of, heard, play
+from mixgen.tasks._game_walk import Line, Move, after_user, effect_of, play
 from mixgen.tasks._game_words import NUM_WORDINGS, Game, tell
 from mixgen.tasks.trial import Answer
 from mixgen.tools.board import EMPTY_BOARD, place, to_move
@@ -33,7 +33,7 @@ def from_set_ups(answer: Answer, split: str) -> list[Move]:
         if not turn.fault and list(map(effect_of, turn.messages)) == list(
             map(effect_of, opening[1:])
         ):
-            going[at] = heard(replace(lines[at], messages=opening), games[at].cells[-1])
+            going[at] = after_user(replace(lines[at], messages=opening), games[at].cells[-1])
     turns = answer([line.messages for line in going.values()])
     moves = [Move(game.boards[-1], None) for game in games]
     for (at, line), turn in zip(going.items(), turns, strict=True):

@@ -45,7 +45,7 @@ class Line:
     mark: str  # the model's
     messages: list[Message]
     board: str
-    said: int | None = None  # the cell that the user has just named
+    user_cell: int | None = None  # the cell that the user has just named
     moves: tuple[Move, ...] = ()
     wrong_claims: tuple[str, ...] = ()
     ending: str = ""  # won, drawn, lost or one of `FAULTS`
@@ -79,7 +79,7 @@ def walk(answer: Answer, mark: str, wording: int) -> list[Line]:
             mark=mark,
             messages=[user(opening_words(start, wording))],
             board=place(EMPTY_BOARD, start.cells[0], "X") if mark == "O" else EMPTY_BOARD,
-            said=start.cells[0] if mark == "O" else None,
+            user_cell=start.cells[0] if mark == "O" else None,
         )
         for start in starts
     ]
@@ -89,7 +89,7 @@ def walk(answer: Answer, mark: str, wording: int) -> list[Line]:
         played = [play(line, turn) for line, turn in zip(going, turns, strict=True)]
         finished += [line for line in played if line.ending]
         going = [
-            heard(line, cell)
+            after_user(line, cell)
             for line in played
             if not line.ending
             for cell in range(9)
@@ -98,13 +98,13 @@ def walk(answer: Answer, mark: str, wording: int) -> list[Line]:
     return finished
 
 
-def heard(line: Line, cell: int) -> Line:
+def after_user(line: Line, cell: int) -> Line:
     """A line after the user's move."""
     return replace(
         line,
         messages=[*line.messages, user(CELLS[cell])],
         board=place(line.board, cell, opponent(line.mark)),
-        said=cell,
+        user_cell=cell,
     )
 
 
@@ -124,9 +124,10 @@ def play(line: Line, turn: Turn) -> Line:
     stones = _stones(turn.messages)
     if stones is None:
         return broken("wrong_boards", "a call does more than put down stones and print the board")
-    said = line.said
-    if said is not None and (not stones or stones.pop(0) != (said, theirs)):
-        return broken("wrong_boards", f"{theirs} at {CELLS[said]} is not what is put down first")
+    user_cell = line.user_cell
+    if user_cell is not None and (not stones or stones.pop(0) != (user_cell, theirs)):
+        wanted = f"{theirs} at {CELLS[user_cell]}"
+        return broken("wrong_boards", f"{wanted} is not what is put down first")
     if is_over and stones:
         return broken("illegal", "a move after the end of the game")
     if not is_over and stones and stones[0][1] == mark and board[stones[0][0]] != ".":
@@ -134,8 +135,8 @@ def play(line: Line, turn: Turn) -> Line:
     if not is_over and (len(stones) != 1 or stones[0][1] != mark):
         return broken("wrong_boards", f"not one {mark} is put down")
     own = stones[0][0] if stones else None
-    before = board if said is None else place(board, said, ".")
-    right = turn_messages(mark, said, own, before)
+    before = board if user_cell is None else place(board, user_cell, ".")
+    right = turn_messages(mark, user_cell, own, before)
     if [effect_of(one) for one in turn.messages] != [effect_of(one) for one in right]:
         return broken("wrong_boards", "a call or its output is not what the game's is")
     wrong_claims = tuple(

@@ -86,17 +86,17 @@ def claims(mark: str, cell: int | None, board: str) -> str:
     return " ".join(words)
 
 
-def turn_messages(mark: str, said: int | None, own: int | None, board: str) -> list[Message]:
-    """The assistant's turn: it puts down what the user has said, looks, and makes its own move.
+def turn_messages(mark: str, user_cell: int | None, own: int | None, board: str) -> list[Message]:
+    """The assistant's turn: it puts down the user's stone, looks, and makes its own move.
 
     Args:
         mark: The assistant's.
-        said: The cell that the user has named, if any.
+        user_cell: The cell that the user has named, if any.
         own: The cell of its own move, if the game goes on.
         board: The board before both.
     """
     messages: list[Message] = []
-    for cell, stone in ((said, opponent(mark)), (own, mark)):
+    for cell, stone in ((user_cell, opponent(mark)), (own, mark)):
         if cell is not None:
             board = place(board, cell, stone)
             messages += (call(PLACE[stone][cell] + PRINT), tool(render(board)))
@@ -128,11 +128,11 @@ def tell(game: Game, wording: int) -> list[Message]:
     return messages
 
 
-def wording_of(game: Game, said: str) -> int:
+def wording_of(game: Game, opening: str) -> int:
     """Which wording of a game's opening this is.
 
     Raises:
         ValueError: It opens another game.
     """
     wordings: Sequence[str] = [opening_words(game, number) for number in range(NUM_WORDINGS)]
-    return wordings.index(said)
+    return wordings.index(opening)
