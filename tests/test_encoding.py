@@ -92,15 +92,15 @@ def test_a_number_is_cut_into_pairs_of_digits_from_its_start(renderer, tokenizer
     # Moves alone put more digits together, with what stands between them.
     several = [token for token in tokenizer.get_vocab() if len(re.findall("[0-9]", token)) > 1]
     stones = [f"board[{cell // 3}][{cell % 3}]='{mark}'" for cell in range(9) for mark in "XO"]
-    moves = {f"{stone}Ċ{look}" for stone in stones for look in ("", "print(board)")}
+    moves = {f"{stone}Ċprint(board)" for stone in stones}
     assert pairs | moves <= set(several)
     assert all(token.startswith("board[") for token in set(several) - pairs)
 
 
 def test_what_is_decided_at_once_is_one_token(renderer):
-    moves = ("board[1][2]='X'\nprint(board)", "board[0][0]='O'\n", "XO.", "\n...")
-    phrases = ("top left", " bottom right.", "The answer is", "I play center.", " I win.", "cos(")
-    for text in moves + phrases:
+    boards = ("board[1][2]='X'\nprint(board)", "0 XO.\n", "2 ...", "board[0]=", "'.XO'\n")
+    phrases = ("top left", "bottom right", "The answer is", "I play center.", " I win.", "cos(")
+    for text in boards + phrases:
         assert len(renderer.text_ids(text)) == 1, text
 
 

@@ -18,6 +18,7 @@ from test_tictactoe import (
     CELL_NAMES,
     EMPTY,
     after,
+    board_shown,
     ending,
     frozen_turns,
     held_out,
@@ -25,7 +26,9 @@ from test_tictactoe import (
     moves_of,
     optimal,
     printed,
+    row_statements,
     soonest,
+    statement,
     threats,
     told,
     value,
@@ -50,13 +53,14 @@ BROKEN = ("illegal", "wrong_boards", "unreadable")
 
 
 class Plan(NamedTuple):
-    """A turn before it is carried out; stones are signs and cells, each put down by a call."""
+    """A turn before it is carried out; stones are signs and cells."""
 
     board: tuple  # with the assistant to move, or finished by the user
     mark: str
     theirs: str  # the user's mark
-    users: list  # their stone, but for an assistant that starts
+    users: list  # the stone that the user has just named, if any
     own: list  # one's stone, but for a finished game
+    calls: list  # the lines of each call
     words: str
 
 
@@ -65,34 +69,27 @@ def codes_of(messages):
     return [made["function"]["arguments"]["code"] for made in calls]
 
 
-def set_up_in(opening):
-    """The cells of the stones that lie already, in order, if the user says so."""
-    if not re.search("So far|on from|We had", opening):
-        return []
-    names = re.findall("|".join(CELL_NAMES[cell] for cell in LONGEST_NAME_FIRST), opening)
-    return [CELL_NAMES.index(name) for name in names]
-
-
 def read(conversation):
-    """The assistant's mark, the board before the user's last stone, and that stone's cell."""
-    opening, last = conversation[0]["content"], conversation[-1]["content"]
-    board = list(EMPTY)
+    """The assistant's mark, the board after what the user has just said, and the stone in it."""
+    opening, last = conversation[0]["content"], conversation[-1]
+    board = board_shown(opening)
+    mark = mover(board)
     for row, column, sign in STONE.findall("".join(codes_of(conversation))):
-        board[3 * int(row) + int(column)] = sign
-    named = [cell for cell in LONGEST_NAME_FIRST if CELL_NAMES[cell] in last]
-    mark = "O" if any(name in opening for name in CELL_NAMES) else "X"
-    if given := set_up_in(opening):
-        mark = "OX"[len(given) % 2]  # the user is to move
-    return mark, tuple(board), named[0] if named else None
+        board = put(board, sign, 3 * int(row) + int(column))
+    named = [cell for cell in LONGEST_NAME_FIRST if CELL_NAMES[cell] in last["content"]]
+    if last["role"] != "user" or len(conversation) == 1:
+        return mark, board, []
+    theirs = "XO"[mark == "X"]
+    return mark, put(board, theirs, named[0]), [(theirs, named[0])]
+
+
+def put(board, sign, cell):
+    return (*board[:cell], sign, *board[cell + 1 :])
 
 
 def plan(conversation, policy):
-    mark, board, cell = read(conversation)
-    theirs = "XO"[mark == "X"]
-    users, own, words = [], [], []
-    if cell is not None:
-        users = [(theirs, cell)]
-        board = after(board, cell)
+    mark, board, users = read(conversation)
+    own, words = [], []
     end = board
     if not ending(board):
         own = [(mark, policy(board))]
@@ -100,7 +97,9 @@ def plan(conversation, policy):
         words = [f"I play {CELL_NAMES[policy(board)]}."]
     if ending(end):
         words.append(verdict_of(mark, ending(end)))
-    return Plan(board, mark, theirs, users, own, " ".join(words))
+    news = [statement(*stone) for stone in users] or row_statements(board)
+    calls = [news, *[[statement(*stone)] for stone in own]]
+    return Plan(board, mark, "XO"[mark == "X"], users, own, calls, " ".join(words))
 
 
 def carry_out(conversation, planned):
@@ -108,16 +107,10 @@ def carry_out(conversation, planned):
     for code in codes_of(conversation):
         session.call("python", {"code": code})
     messages = []
-    for sign, cell in [*planned.users, *planned.own]:
-        code = f"board[{cell // 3}][{cell % 3}]='{sign}'\nprint(board)"
+    for lines in planned.calls:
+        code = "\n".join([*lines, "print(board)"])
         messages += [call(code), tool(session.call("python", {"code": code}))]
     return Turn([*messages, assistant(planned.words)])
-
-
-def put_down(cells, words="Your move."):
-    """The turn that sets a position up."""
-    lines = [f"board[{cell // 3}][{cell % 3}]='{'XO'[at % 2]}'\n" for at, cell in enumerate(cells)]
-    return really_run(words, f"{''.join(lines)}print(board)")
 
 
 def player(policy, spoil=lambda planned: planned, spoil_turn=lambda planned, turn: turn):
@@ -125,8 +118,6 @@ def player(policy, spoil=lambda planned: planned, spoil_turn=lambda planned, tur
 
     def turn(conversation):
         assert conversation[-1]["role"] == "user"
-        if len(conversation) == 1 and (given := set_up_in(conversation[0]["content"])):
-            return put_down(given)
         planned = plan(conversation, policy)
         return spoil_turn(planned, carry_out(conversation, spoil(planned)))
 
@@ -301,7 +292,7 @@ def test_no_conversation_is_asked_twice_and_all_are_asked_in_a_few_batches():
     assert len(set(flat)) == len(flat) > 1000
     assert len(asked) == 5 + 5  # turns in a game, on either side
     tried(answer, num_examples=1000)
-    assert len(asked) == 10 + 3 * 10 + 2  # and a set-up, and the move after it
+    assert len(asked) == 10 + 3 * 10 + 1  # and the move in a position that is set up
 
 
 def test_a_right_line_is_told_as_the_data_tells_it_and_scores_1_there():
@@ -312,7 +303,9 @@ def test_a_right_line_is_told_as_the_data_tells_it_and_scores_1_there():
     for trial in right:
         mark, board, _ = read(trial.messages)
         stones = STONE.findall("".join(codes_of(trial.messages)))
-        moves = [3 * int(row) + int(column) for row, column, _ in stones]
+        opening = board_shown(trial.messages[0]["content"])
+        moves = [cell for cell in range(9) if opening[cell] != "."]  # none, or the user's first
+        moves += [3 * int(row) + int(column) for row, column, _ in stones]
         assert ending(board)
         gold = told(trial.messages[0]["content"], mark, moves)
         assert frozen_turns(trial.messages) == frozen_turns(gold)
@@ -374,8 +367,8 @@ def test_every_held_out_position_is_tried_once_from_a_set_up(name, split):
     for move in moves:
         assert move.cell == POLICIES[name](tuple(move.board))
     openings = [conversation[0]["content"] for conversation in asked[0]]
-    assert [len(conversation) for conversation in asked[1]] == [5] * len(boards)
-    for words in ("So far", "on from", "We had"):
+    assert [len(conversation) for conversation in asked[0]] == [1] * len(boards)
+    for words in ("So far", "Your move", "We had"):
         assert sum(words in opening for opening in openings) > len(boards) / 4
     result = tried(player(POLICIES[name]), split, num_examples=1000)
     good = sum(POLICIES[name](board) in optimal(board) for board in boards)
@@ -387,26 +380,30 @@ def test_every_held_out_position_is_tried_once_from_a_set_up(name, split):
     assert "set-ups" not in tried(player(POLICIES[name]), split, num_examples=999).note
 
 
-def test_who_sets_up_another_position_or_says_more_has_made_no_move():
-    def swapped(cells):
-        return put_down([*cells[1:], cells[0]]) if len(cells) > 2 else put_down(cells)
+def test_who_sets_up_another_position_or_in_another_way_has_made_no_move():
+    def with_first_call(change):
+        def spoil(turn):
+            *lines, look = codes_of(turn.messages)[0].split("\n")
+            code = "\n".join([*change(lines), look])
+            output = BoardSession().call("python", {"code": code})
+            return Turn([call(code), tool(output), *turn.messages[2:]])
+
+        return spoil
 
     spoils = {
-        "another order": swapped,
-        "nothing": lambda cells: Turn([assistant("Your move.")]),
-        "a fault": lambda cells: put_down(cells)._replace(fault="too many tokens in one turn"),
+        "another order": with_first_call(lambda lines: lines[::-1]),
+        "a row twice": with_first_call(lambda lines: [*lines, lines[0]]),
+        "a row less": with_first_call(lambda lines: lines[1:]),
+        "not at all": lambda turn: Turn(turn.messages[2:]),
+        "nothing": lambda turn: Turn([assistant("I play center.")]),
+        "a fault": lambda turn: turn._replace(fault="too many tokens in one turn"),
     }
-    for spoil in spoils.values():
+    for name, spoil in spoils.items():
 
         def answer(conversations, spoil=spoil):
-            return [
-                spoil(set_up_in(one[0]["content"])) if len(one) == 1 else turn
-                for one, turn in zip(conversations, player(perfect)(conversations), strict=True)
-            ]
+            return [spoil(turn) for turn in player(perfect)(conversations)]
 
-        for move in from_set_ups(answer, "test"):
-            is_short = spoil is swapped and move.board.count(".") == 9 - 3
-            assert (move.cell is not None) == is_short
+        assert all(move.cell is None for move in from_set_ups(answer, "test")), name
 
 
 def test_positions_for_training_are_not_called_held_out():
@@ -454,7 +451,7 @@ CONSTANTS = {
     "nothing": Turn([]),
     "empty words": Turn([assistant("")]),
     "a verdict alone": Turn([assistant("I win.")]),
-    "a call without an end": Turn([call(ONE_MOVE), tool("...\n.X.\n...")]),
+    "a call without an end": Turn([call(ONE_MOVE), tool("0 ...\n1 .X.\n2 ...")]),
     "a call of what is no text": a_turn("I win.", 7, "error: no"),
 }
 FAKES = {
@@ -539,7 +536,7 @@ def spoiled_player(name, is_spoiled, *, is_hidden=False):
 
     def spoil(planned):
         if name in PUT_DOWN and is_spoiled(planned.board):
-            return planned._replace(users=change(planned), own=[])
+            return planned._replace(calls=[[statement(*stone)] for stone in change(planned)])
         return planned
 
     def spoil_turn(planned, turn):
@@ -610,8 +607,8 @@ def test_a_lost_game_that_is_called_won_is_lost_and_a_wrong_claim():
 
 def test_a_move_after_the_end_is_illegal():
     def play_on(planned):
-        more = [(planned.mark, taken(planned))] if ending(planned.board) else planned.own
-        return planned._replace(own=more)
+        more = [[statement(planned.mark, taken(planned))]] if ending(planned.board) else []
+        return planned._replace(calls=planned.calls + more)
 
     policy = POLICIES["first legal"]
     lines, decisions = known_lines(policy)

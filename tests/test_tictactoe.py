@@ -182,7 +182,7 @@ def all_positions():
 
 
 def printed(board):
-    rows = ["".join(board[start : start + 3]) for start in (0, 3, 6)]
+    rows = [f"{row} " + "".join(board[3 * row : 3 * row + 3]) for row in range(3)]
     return "\n".join(rows + ([ending(board)] if ending(board) else []))
 
 
@@ -194,19 +194,17 @@ def told(opening, mark, moves, set_up=0, *, last_words=None):
     session = TicTacToe().tools()
     messages = [user(opening)]
 
-    def put_down(*stones):
-        code = "".join(f"board[{c // 3}][{c % 3}]='{sign}'\n" for sign, c in stones)
-        code += "print(board)"
+    def look_after(*lines):
+        code = "\n".join([*lines, "print(board)"])
         messages.extend((call(code), tool(session.call("python", {"code": code}))))
 
-    stones = list(zip(itertools.cycle("XO"), moves, strict=False))
-    if set_up:
-        put_down(*stones[:set_up])
-        messages.append(assistant("Your move."))
-    for number, (sign, cell) in list(enumerate(stones))[set_up:]:
-        if sign != mark and number:
+    shown = shown_moves(mark, set_up)
+    look_after(*row_statements(path_of(moves)[shown]))
+    for number, cell in list(enumerate(moves))[shown:]:
+        sign = "XO"[number % 2]
+        if sign != mark:
             messages.append(user(CELL_NAMES[cell]))
-        put_down((sign, cell))
+        look_after(statement(sign, cell))
         words = [f"I play {CELL_NAMES[cell]}."] if sign == mark else []
         if number == len(moves) - 1:
             words.append(last_words or verdict_of(mark, ending(path_of(moves)[-1])))
@@ -219,22 +217,35 @@ def verdict_of(mark, outcome):
     return {"Draw": "Draw.", f"{mark} wins": "I win."}.get(outcome, "You win.")
 
 
-def set_up_named(opening):
-    """The cells that the user says are taken already, in order; none for a fresh game."""
-    named = re.fullmatch(r".*(?:\. So far:| on from|\. We had) ([a-z, ]+)\.", opening)
-    return [CELL_NAMES.index(name) for name in named[1].split(", ")] if named else []
+def shown_moves(mark, set_up):
+    """How many moves the user's first words show: those set up, or their first one."""
+    return set_up or int(mark == "O")
+
+
+def board_shown(opening):
+    """The board in the user's first words."""
+    rows = re.fullmatch(r".*\. .*:\n0 ([XO.]{3})\n1 ([XO.]{3})\n2 ([XO.]{3})", opening)
+    return tuple("".join(rows.groups()))
 
 
 def calls_read(turns):
-    """The signs and cells that each call of a conversation puts down before it prints."""
+    """What each call of a conversation puts down before it prints, line by line."""
     found = []
     for _, _, _, calls in turns:
         for _, _, (_, code) in calls:
             *lines, last = code.split("\n")
             assert last == "print(board)"
-            stones = [re.fullmatch(r"board\[(\d)\]\[(\d)\]='([XO])'", line) for line in lines]
-            found.append([(stone[3], 3 * int(stone[1]) + int(stone[2])) for stone in stones])
+            found.append(lines)
     return found
+
+
+def statement(sign, cell):
+    return f"board[{cell // 3}][{cell % 3}]='{sign}'"
+
+
+def row_statements(board):
+    text = "".join(board)
+    return [f"board[0]='{text[:3]}'", f"board[1]='{text[3:6]}'", f"board[2]='{text[6:]}'"]
 
 
 def opening_of(example):
@@ -242,9 +253,8 @@ def opening_of(example):
 
 
 def beginning_of(example):
-    """Where a game begins: with the assistant, the user's first stone, or the stones set up."""
-    facts = example["metadata"]
-    return facts["moves"][: facts["set_up"] or facts["assistant"] == "O"]
+    """The board that a game begins with."""
+    return board_shown(opening_of(example))
 
 
 def within_999(count, total, share):
@@ -423,7 +433,7 @@ def test_the_game_tree_has_the_values_and_moves_of_an_independent_minimax():
 
 def test_every_tool_message_is_what_the_tool_prints_and_shows_the_true_board(games):
     assert games.total() == NUM_GAMES
-    for turns, _, moves, *_, set_up in games:
+    for turns, mark, moves, *_, set_up in games:
         session = TicTacToe().tools()
         boards = path_of(moves)
         shown = []
@@ -436,15 +446,15 @@ def test_every_tool_message_is_what_the_tool_prints_and_shows_the_true_board(gam
             assert (kind, tool_name, argument) == ("function", "python", "code")
             assert session.call("python", {"code": code}) == content
             shown.append(content)
-        assert shown == [printed(board) for board in boards[set_up or 1 :]], moves
+        assert shown == [printed(board) for board in boards[shown_moves(mark, set_up) :]], moves
         assert "".join(boards[-1]) == session.board
 
 
-def test_every_call_puts_down_one_stone_of_the_game_but_the_first_one_of_a_set_up(games):
-    for turns, _, moves, *_, set_up in games:
-        stones = list(zip(itertools.cycle("XO"), moves, strict=False))
-        first = [stones[:set_up]] if set_up else []
-        assert calls_read(turns) == first + [[stone] for stone in stones[set_up:]]
+def test_the_first_call_sets_the_board_that_is_shown_and_each_other_puts_down_one_stone(games):
+    for turns, mark, moves, *_, set_up in games:
+        shown = shown_moves(mark, set_up)
+        stones = [[statement("XO"[at % 2], cell)] for at, cell in enumerate(moves)]
+        assert calls_read(turns) == [row_statements(path_of(moves)[shown]), *stones[shown:]]
 
 
 def test_every_conversation_tells_its_game_truthfully_move_by_move(games):
@@ -452,18 +462,18 @@ def test_every_conversation_tells_its_game_truthfully_move_by_move(games):
         assert turns == frozen_turns(told(turns[0][1], mark, moves, set_up))
 
 
-def test_the_opening_says_who_starts_and_where(games):
-    fresh = [game for game in games if not game.set_up]
-    for turns, mark, moves, *_ in fresh:
-        opening = turns[0][1]
-        named = [name for name in CELL_NAMES if f" at {name}." in opening]
-        if mark == "O":
-            assert named == [CELL_NAMES[moves[0]]]
-            assert "X" in opening or "I start" in opening
-        else:
-            assert not named
-            assert "start" in opening or "You're X" in opening or "first" in opening
-    assert len({turns[0][1] for turns, *_ in fresh}) == 3 * 9 + 3
+def test_the_opening_shows_the_board_and_says_who_starts(games):
+    openings = {0: set(), 1: set(), 2: set()}
+    for turns, mark, moves, *_, set_up in games:
+        shown = shown_moves(mark, set_up)
+        board = path_of(moves)[shown]
+        assert board_shown(turns[0][1]) == board
+        assert mover(board) == mark
+        words = turns[0][1].split(":\n")[0]
+        openings[min(shown, 2)].add(words)
+        assert bool(re.search(r"You (start|go first|begin)$", words)) == (shown == 0)
+        assert bool(re.search(r"I (start|go first|begin)$", words)) == (shown == 1)
+    assert [len(wordings) for wordings in openings.values()] == [3, 3, 3]
 
 
 def test_every_game_is_played_to_its_end_and_tool_and_last_words_state_the_result(games):
@@ -534,9 +544,7 @@ def test_the_users_share_of_optimal_moves_is_what_is_asked():
         drawn = play(6000, "users", user_optimal_rate=rate, assistant_starts_rate=0.0)
         expected = variance = good = 0.0
         for (_, mark, moves, *_, set_up), count in drawn.items():
-            # The first after a set-up belongs to the position that is set up.
-            begun = set_up + bool(set_up)
-            for board, cell in list(zip(path_of(moves), moves, strict=False))[begun:]:
+            for board, cell in list(zip(path_of(moves), moves, strict=False))[set_up:]:
                 best = soonest(board)
                 if mover(board) == mark or len(best) == len(moves_of(board)):
                     continue
@@ -601,7 +609,7 @@ def test_random_users_fare_from_each_set_up_as_the_tree_below_it_says():
     shares = {}
     expected = variance = won = 0.0
     for game, count in drawn.items():
-        board = path_of(game.moves)[game.set_up + 1]
+        board = path_of(game.moves)[game.set_up]
         if board not in shares:
             shares[board] = outcome_shares(game.mark, soonest, board)
         win, _, loss = shares[board]
@@ -622,7 +630,7 @@ def test_an_optimal_user_gets_from_a_set_up_what_the_position_is_worth():
     drawn = play(5000, "optimal", user_optimal_rate=1.0, set_up_rate=1.0)
     endings = Counter()
     for game in drawn:
-        worth = value(path_of(game.moves)[game.set_up + 1])
+        worth = value(path_of(game.moves)[game.set_up])
         assert game.outcome == {1: f"{game.mark} wins", 0: "Draw"}[worth]
         endings[game.outcome] += 1
     assert set(endings) == {"Draw", "X wins", "O wins"}
@@ -653,32 +661,20 @@ def test_as_many_games_are_set_up_as_asked():
     for rate in (0.0, 0.3, 0.5, 1.0):
         drawn = play(18_000, "set-up rate", set_up_rate=rate)
         count = sum(times for game, times in drawn.items() if game.set_up)
+        assert count == sum(
+            times
+            for game, times in drawn.items()
+            if 9 - board_shown(game.turns[0][1]).count(".") > 1
+        )
         spread = math.sqrt(18_000 * rate * (1 - rate))
         assert abs(count - 18_000 * rate) <= 4 * spread, (rate, count)
-        assert all(bool(game.set_up) == bool(set_up_named(game.turns[0][1])) for game in drawn)
-
-
-def test_the_stones_that_the_user_names_are_put_down_in_order_by_the_first_call_alone(set_ups):
-    wordings = set()
-    for turns, mark, moves, *_, set_up in set_ups:
-        named = set_up_named(turns[0][1])
-        assert len(named) == set_up > 0
-        assert named == list(moves[:set_up])
-        assert calls_read(turns[:2]) == [list(zip("XOXOXOX", named, strict=False))]
-        board = path_of(named)[-1]  # which holds every move to the rules
-        assert turns[2] == ("tool", printed(board), "python", ())
-        assert turns[3] == ("assistant", "Your move.", "", ())
-        assert turns[4] == ("user", CELL_NAMES[moves[set_up]], "", ())
-        assert mover(board) != mark
-        wordings.add(turns[0][1].replace(", ".join(CELL_NAMES[cell] for cell in named), "..."))
-    assert len(wordings) == 3
 
 
 def test_set_ups_are_wins_blocks_and_others_as_often_and_each_position_of_a_kind():
     drawn = play(30_000, "cover", set_up_rate=1.0)
     counts = Counter()
     for game, times in drawn.items():
-        counts[path_of(game.moves)[game.set_up + 1]] += times
+        counts[path_of(game.moves)[game.set_up]] += times
     kinds = {}
     for board in all_positions():
         if not ending(board) and board.count(".") <= 7 and value(board) >= 0:
@@ -699,30 +695,17 @@ def test_set_ups_are_wins_blocks_and_others_as_often_and_each_position_of_a_kind
         assert 0.6 < spread < 1.4, spread
 
 
-def test_the_stones_of_a_set_up_are_named_in_any_order():
-    orders = {}
-    for game in play(20_000, "orders", set_up_rate=1.0):
-        if game.set_up == 4:
-            board = path_of(game.moves)[5]
-            orders.setdefault(board, set()).add(tuple(game.moves[:5]))
-    assert max(map(len, orders.values())) > 9  # of the 3! x 2! there are
-
-
 # Splits.
 
 
 def test_a_game_is_for_training_exactly_when_no_assistant_position_on_its_path_is_held_out(games):
     seen = Counter()
     for _, mark, moves, _, split, *_, set_up in games:
-        asked, asked_later = (
-            {held_out(board) for board, _ in assistant_turns(mark, moves, start)} - {"train"}
-            for start in (0, set_up)
-        )
+        asked = {held_out(board) for board, _ in assistant_turns(mark, moves, set_up)} - {"train"}
         expected = "test" if "test" in asked else "validation" if asked else "train"
         assert split == expected, moves
         seen[split] += 1
-        seen["within the set-up alone"] += bool(asked) and not asked_later
-    assert len(seen) == 4 and min(seen.values()) > 50
+    assert len(seen) == 3 and min(seen.values()) > 50
 
 
 @pytest.mark.parametrize(("random_ties", "set_up_rate"), [(False, 0.0), (True, 0.0), (False, 1.0)])
@@ -739,7 +722,7 @@ def test_the_train_stream_passes_through_no_held_out_position_and_the_others_do(
         for _ in range(5000):
             example = next(stream)
             assert example["split"] == split
-            turns = assistant_turns(example["metadata"]["assistant"], example["metadata"]["moves"])
+            turns = assistant_turns(*facts_of(example))
             found = {canonical(board) for board, _ in turns if 9 - board.count(".") >= 3}
             if split != "train":
                 assert any(held_out(tuple(board)) == split for board in found)
@@ -777,9 +760,10 @@ def test_validation_and_test_each_hold_2_to_20_percent_of_the_reachable_position
 def test_keys_tell_games_apart_up_to_symmetry_and_splits_are_disjoint_by_key(games):
     splits = {}
     classes = {}
-    for _, mark, moves, _, split, key, *_ in games:
+    for _, mark, moves, _, split, key, *_, set_up in games:
         assert splits.setdefault(key, split) == split
-        eight_paths = zip(*(images(board) for board in path_of(moves)), strict=True)
+        shown = path_of(moves)[set_up:]
+        eight_paths = zip(*(images(board) for board in shown), strict=True)
         game = (mark, min(eight_paths))
         assert classes.setdefault(key, game) == game
     assert len(set(classes.values())) == len(classes) > 500
@@ -1095,14 +1079,20 @@ def with_two_first_calls(gold):
 
 
 def in_another_order(code):
-    """The first and the third stone exchanged: the same position, if there are so many."""
+    """The first and the third row exchanged, the lines and not what they say."""
     lines = code.split("\n")
     lines[0], lines[2] = lines[2], lines[0]
     return "\n".join(lines)
 
 
+def with_the_move_at_once(gold):
+    """The first two calls as one."""
+    code = code_of(gold["messages"][1]).removesuffix("print(board)") + code_of(gold["messages"][3])
+    return with_real_outputs([gold["messages"][0], call(code), tool(""), *gold["messages"][5:]])
+
+
 SET_UP_CORRUPTIONS = {
-    "a stone is left out": lambda gold: with_first_call(gold, lambda code: code.split("\n", 1)[1]),
+    "a row is left out": lambda gold: with_first_call(gold, lambda code: code.split("\n", 1)[1]),
     "the signs are changed": lambda gold: with_first_call(
         gold, lambda code: code.translate(str.maketrans("XO", "OX"))
     ),
@@ -1111,9 +1101,8 @@ SET_UP_CORRUPTIONS = {
         gold, lambda code: code.removesuffix("\nprint(board)")
     ),
     "it takes two calls": with_two_first_calls,
-    "a move is claimed": lambda gold: changed(gold, 3, "content", "I play center."),
-    "nothing is said": lambda gold: changed(gold, 3, "content", ""),
-    "the user is not asked": lambda gold: [*gold["messages"][:3], *gold["messages"][5:]],
+    "the move is made at once": with_the_move_at_once,
+    "it is not done": lambda gold: with_real_outputs([gold["messages"][0], *gold["messages"][3:]]),
 }
 
 
@@ -1122,7 +1111,7 @@ def test_a_set_up_that_is_put_down_wrongly_scores_below_1(examples, name):
     task = TicTacToe()
     tried = 0
     for example in examples:
-        if example["metadata"]["set_up"] >= 3:
+        if example["metadata"]["set_up"]:
             reply = SET_UP_CORRUPTIONS[name](example)
             assert reply != example["messages"]
             assert task.score(example, reply).value < 1, reply
@@ -1142,5 +1131,5 @@ def test_a_true_game_from_a_set_up_with_one_stone_elsewhere_scores_below_1(examp
                 reply = told(opening_of(example), mark, played, set_up)
                 assert task.score(example, reply).value < 1, reply
                 tried[number] += 1
-    assert sorted(tried) == list(range(7))
+    assert sorted(tried) == list(range(8))
     assert tried.total() > 500

@@ -23,6 +23,7 @@ from expression_reader import read_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixgen.tasks._game_tree import game_tree
 from mixgen.tools import board, expression, session
 from mixgen.tools.board import EMPTY_BOARD, BoardSession
 from mixgen.tools.expression import (
@@ -608,15 +609,15 @@ def assert_refused(session, code, reason):
 
 def test_a_board_keeps_its_stones_between_calls_and_shows_them():
     session = BoardSession()
-    assert state(session) == "...\n...\n..."
-    assert session.call("python", {"code": f"{move(4, 'X')}\n{SHOW}"}) == "...\n.X.\n..."
+    assert state(session) == "0 ...\n1 ...\n2 ..."
+    assert session.call("python", {"code": f"{move(4, 'X')}\n{SHOW}"}) == "0 ...\n1 .X.\n2 ..."
     assert (
         session.call("python", {"code": f"{move(0, 'O')}\n{move(8, 'X')}\n{SHOW}"})
-        == "O..\n.X.\n..X"
+        == "0 O..\n1 .X.\n2 ..X"
     )
     assert (
         session.call("python", {"code": f"{SHOW}\n{move(1, 'O')}\n{SHOW}"})
-        == "O..\n.X.\n..X\nOO.\n.X.\n..X"
+        == "0 O..\n1 .X.\n2 ..X\n0 OO.\n1 .X.\n2 ..X"
     )
     assert BoardSession().board == EMPTY_BOARD == "." * 9
 
@@ -624,10 +625,10 @@ def test_a_board_keeps_its_stones_between_calls_and_shows_them():
 @pytest.mark.parametrize(
     ("cells", "shown"),
     [
-        ((0, 3, 1, 4, 2), "XXX\nOO.\n...\nX wins"),
-        ((0, 2, 1, 4, 3, 6), "XXO\nXO.\nO..\nO wins"),
-        ((0, 1, 2, 4, 3, 5, 7, 6, 8), "XOX\nXOO\nOXX\nDraw"),
-        ((0, 1, 2, 3, 4, 5, 7, 6, 8), "XOX\nOXO\nOXX\nX wins"),
+        ((0, 3, 1, 4, 2), "0 XXX\n1 OO.\n2 ...\nX wins"),
+        ((0, 2, 1, 4, 3, 6), "0 XXO\n1 XO.\n2 O..\nO wins"),
+        ((0, 1, 2, 4, 3, 5, 7, 6, 8), "0 XOX\n1 XOO\n2 OXX\nDraw"),
+        ((0, 1, 2, 3, 4, 5, 7, 6, 8), "0 XOX\n1 OXO\n2 OXX\nX wins"),
     ],
 )
 def test_a_finished_game_shows_its_result_and_takes_no_further_move(cells, shown):
@@ -656,7 +657,61 @@ def test_a_call_that_fails_on_its_last_line_changes_nothing():
     assert_refused(session, f"{move(0, 'O')}\n{move(8, 'X')}\n{SHOW}\n{move(8, 'O')}", "taken")
     assert_refused(session, f"{move(0, 'O')}\n{SHOW}\nfoo", "not board[row][column]")
     assert_refused(session, f"{move(0, 'O')}\n{SHOW}\n" * 30, "256 characters")
-    assert session.call("python", {"code": f"{move(0, 'O')}\n{SHOW}"}) == "O..\n.X.\n..."
+    assert session.call("python", {"code": f"{move(0, 'O')}\n{SHOW}"}) == "0 O..\n1 .X.\n2 ..."
+
+
+def set_rows(stones):
+    return "\n".join(f"board[{row}]='{stones[3 * row : 3 * row + 3]}'" for row in range(3))
+
+
+def test_rows_are_set_to_any_position_of_a_game_that_goes_on_and_to_no_other():
+    accepted = set()
+    for stones in map("".join, itertools.product(".XO", repeat=9)):
+        session = BoardSession()
+        output = session.call("python", {"code": f"{set_rows(stones)}\n{SHOW}"})
+        if output.startswith("error: "):
+            assert output == "error: these rows are no game that goes on"
+            assert session.board == EMPTY_BOARD
+        else:
+            assert session.board == stones
+            assert output == f"0 {stones[:3]}\n1 {stones[3:6]}\n2 {stones[6:]}"
+            accepted.add(stones)
+    assert len(accepted) == 4520
+    assert accepted == set(game_tree())
+
+
+def test_a_game_goes_on_from_rows_as_from_moves():
+    session = BoardSession()
+    code = f"board[1]='.X.'\n{move(0, 'O')}\n{SHOW}"
+    assert session.call("python", {"code": code}) == "0 O..\n1 .X.\n2 ..."
+    assert_refused(session, move(0, "X"), "board[0][0] is taken")
+    assert_refused(session, move(1, "O"), "it is X's move")
+    assert session.call("python", {"code": f"{move(1, 'X')}\n{SHOW}"}) == "0 OX.\n1 .X.\n2 ..."
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("board[0]='XX.'", "no game that goes on"),
+        ("board[0]='O..'", "no game that goes on"),
+        ("board[0]='XXX'\nboard[1]='OO.'", "no game that goes on"),
+        (f"{move(4, 'X')}\nboard[0]='O..'", "not board[row][column]"),
+        (f"{SHOW}\nboard[0]='X..'", "not board[row][column]"),
+        (f"board[1]='.X.'\n{move(4, 'O')}", "is taken"),
+        ("board[3]='X..'", "not board[row][column]"),
+        ("board[0]='X.'", "not board[row][column]"),
+        ("board[0]='x..'", "not board[row][column]"),
+    ],
+)
+def test_rows_that_are_no_position_or_come_late_are_refused(code, reason):
+    assert_refused(BoardSession(), code, reason)
+    assert_refused(after_moves(8), code, "")
+
+
+def test_rows_are_refused_once_stones_lie_whatever_they_say():
+    session = after_moves(4)
+    for code in ("board[0]='...'", "board[1]='.X.'", set_rows("O...X...."), set_rows("." * 9)):
+        assert_refused(session, code, "rows can be set on an empty board only")
 
 
 @pytest.mark.parametrize(
@@ -716,6 +771,9 @@ def test_what_is_no_board_statement_is_refused_quickly_and_changes_nothing(code)
 LINES = st.one_of(
     st.tuples(st.integers(0, 8), st.sampled_from("XO")).map(lambda parts: move(*parts)),
     st.just(SHOW),
+    st.tuples(st.integers(0, 2), st.text("XO.", min_size=3, max_size=3)).map(
+        lambda parts: f"board[{parts[0]}]='{parts[1]}'"
+    ),
     st.text(alphabet="board[]012='XO'()print \n", max_size=20),
     SHORT_ATTACKS,
     variations(),
@@ -743,5 +801,5 @@ def test_no_sequence_of_calls_breaks_a_board_or_its_rules(codes):
             assert session.board == before
         assert len(session.board) == 9
         assert set(session.board) <= set("XO.")
-        assert session.board.count("X") - session.board.count("O") in (0, 1)
+        assert session.board in game_tree() or board.result(session.board)
         assert all(old in (".", new) for old, new in zip(before, session.board, strict=True))

@@ -55,11 +55,12 @@ SPECIAL_ROLES: Final[dict[str, Any]] = {
 PIECES: Final = "|".join(
     [
         r"board\[[0-9]\]\[[0-9]\]='[XO]'\n?(?:print\(board\))?",  # a move, and the look after it
+        r"board\[[0-9]\]=|'[XO.]{3}'\n?",  # a row that is set, and to what
         r"[ \n]?[a-z]+\([a-z]+\)",  # the call of a function on a name
+        r"[0-2] [XO.]{3}(?![A-Za-z])\n?",  # a row of a board
         r"[0-9]{1,2}",  # two digits of a number, from its start
-        r"[ \n]?[XO.]{3}(?![A-Za-z])",  # a row of a board
         # A phrase: words, and the bracket or the stop that ends them.
-        r"[ \n]?[A-Za-z][a-z']*(?:[ -][a-z']+)*(?:[\[(]|[.?:,!](?![0-9]))?",
+        r"[ \n]?[A-Za-z][a-z']*(?:[ -][a-z']+)*(?:[\[(]|[.?:,!](?![0-9])\n?)?",
         r"[ \n]?[A-Z.](?![a-z])",  # single capitals and points, as of a decimal
         r" ?(?:\*\*|//|[+\-*/%^=×÷]) ?",  # an operator with the spaces around it
         r"[ \n]?\(",
@@ -146,7 +147,7 @@ def train_tokenizer(
     tasks: tuple[Task, ...],
     *,
     seed: int,
-    vocab_size: int = 1024,
+    vocab_size: int = 2048,
     examples_per_task: int = 2_000,
     model_max_length: int = 1024,
 ) -> PreTrainedTokenizerFast:

@@ -19,9 +19,7 @@ SYMMETRIES: Final = tuple(
     for columns in ((0, 1, 2), (2, 1, 0))
     for turned in (False, True)
 )
-_SPELLINGS: Final = [
-    bytes.maketrans(bytes(range(9)), "".join(map(str, cells)).encode()) for cells in SYMMETRIES
-]
+_SPELLINGS: Final = [bytes.maketrans(bytes(cells), b"012345678") for cells in SYMMETRIES]
 
 
 class Position(NamedTuple):
@@ -57,7 +55,19 @@ def canonical_moves(cells: Sequence[int]) -> str:
 
 def canonical_board(board: str) -> str:
     """The first in order of a board's eight symmetric images."""
-    return min("".join([board[cell] for cell in cells]) for cells in SYMMETRIES)
+    return min(_images(board))
+
+
+def canonical_set_up(board: str, cells: Sequence[int]) -> str:
+    """Likewise of a game that goes on from a board: the board and the digits of the moves."""
+    moves = bytes(cells)
+    spelled = zip(_images(board), _SPELLINGS, strict=True)
+    return min([image + moves.translate(spelling).decode() for image, spelling in spelled])
+
+
+@cache  # 5,478 boards
+def _images(board: str) -> list[str]:
+    return ["".join([board[cell] for cell in cells]) for cells in SYMMETRIES]
 
 
 @cache
@@ -126,7 +136,7 @@ def _sign(value: int) -> int:
 def set_ups(mark: str) -> tuple[list[str], ...]:
     """The boards that a game of `mark` may go on from: it has the move and need not lose.
 
-    There are two stones at least, so that one lies before the opponent's last move.
+    With fewer than two stones, a game would begin as games from the start do.
 
     Returns:
         Three kinds of boards: `mark` can win at once; or else has to block; or neither.
@@ -138,27 +148,21 @@ def set_ups(mark: str) -> tuple[list[str], ...]:
     return kinds
 
 
-def draw_set_up(mark: str, draw: Callable[[], float]) -> list[int]:
-    """Moves to one of `set_ups`: each kind is as likely, and each board of a kind.
+def draw_set_up(mark: str, draw: Callable[[], float]) -> str:
+    """One of `set_ups`: each kind is as likely, and each board of a kind.
 
     Args:
-        mark: Who has the move after them.
+        mark: Who has the move.
         draw: Uniform numbers in [0, 1).
-
-    Returns:
-        The cells of the moves, 2 to 8 of them, in random order; the last is the opponent's.
     """
     kinds = set_ups(mark)
     boards = kinds[int(draw() * len(kinds))]
-    return moves_to(boards[int(draw() * len(boards))], draw)
+    return boards[int(draw() * len(boards))]
 
 
-def moves_to(board: str, draw: Callable[[], float]) -> list[int]:
-    """Moves to a board, each side's stones in an order that numbers in [0, 1) decide."""
-    x_cells, o_cells = (
-        sorted((cell for cell in range(9) if board[cell] == mark), key=lambda _: draw())
-        for mark in "XO"
-    )
+def moves_to(board: str) -> list[int]:
+    """Moves that come to a board whose game goes on: each side's cells in order."""
+    x_cells, o_cells = ([cell for cell in range(9) if board[cell] == mark] for mark in "XO")
     moves = [cell for pair in zip(x_cells, o_cells, strict=False) for cell in pair]
     return moves if len(x_cells) == len(o_cells) else [*moves, x_cells[-1]]
 

@@ -16,7 +16,14 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mixgen.tasks._game_tree import game_tree
-from mixgen.tasks._game_words import CELLS, PRINT, Game, opening_words, turn_messages
+from mixgen.tasks._game_words import (
+    CELLS,
+    PLACE,
+    PRINT,
+    opening_words,
+    rows_code,
+    turn_messages,
+)
 from mixgen.tasks.messages import Message, Score, user
 from mixgen.tasks.trial import Answer, Metric, Trial, Turn, tally
 from mixgen.tools.board import (
@@ -45,7 +52,7 @@ class Line:
     mark: str  # the model's
     messages: list[Message]
     board: str
-    user_cell: int | None = None  # the cell that the user has just named
+    news: str  # code that puts down what the user has just said
     moves: tuple[Move, ...] = ()
     wrong_claims: tuple[str, ...] = ()
     ending: str = ""  # won, drawn, lost or one of `FAULTS`
@@ -73,15 +80,17 @@ def walk(answer: Answer, mark: str, wording: int) -> list[Line]:
         mark: The model's mark; X moves first.
         wording: Which of the wordings the user opens with.
     """
-    starts = [Game(mark, [cell], [], "") for cell in (range(9) if mark == "O" else [0])]
+    starts = [EMPTY_BOARD]
+    if mark == "O":
+        starts = [place(EMPTY_BOARD, cell, "X") for cell in range(9)]
     going = [
         Line(
             mark=mark,
-            messages=[user(opening_words(start, wording))],
-            board=place(EMPTY_BOARD, start.cells[0], "X") if mark == "O" else EMPTY_BOARD,
-            user_cell=start.cells[0] if mark == "O" else None,
+            messages=[user(opening_words(board, wording))],
+            board=board,
+            news=rows_code(board),
         )
-        for start in starts
+        for board in starts
     ]
     finished: list[Line] = []
     while going:
@@ -100,11 +109,12 @@ def walk(answer: Answer, mark: str, wording: int) -> list[Line]:
 
 def after_user(line: Line, cell: int) -> Line:
     """A line after the user's move."""
+    theirs = opponent(line.mark)
     return replace(
         line,
         messages=[*line.messages, user(CELLS[cell])],
-        board=place(line.board, cell, opponent(line.mark)),
-        user_cell=cell,
+        board=place(line.board, cell, theirs),
+        news=PLACE[theirs][cell],
     )
 
 
@@ -121,22 +131,22 @@ def play(line: Line, turn: Turn) -> Line:
 
     if turn.fault or not turn.messages or turn.messages[-1]["role"] != "assistant":
         return broken("unreadable", turn.fault or "no last words")
-    stones = _stones(turn.messages)
-    if stones is None:
+    lines = [made for made in _statements(turn.messages) if made != PRINT]
+    news = line.news.splitlines()
+    if lines[: len(news)] != news:
+        return broken("wrong_boards", f"{line.news!r} is not what is put down first")
+    stones = [STATEMENT.fullmatch(made) for made in lines[len(news) :]]
+    if None in stones:
         return broken("wrong_boards", "a call does more than put down stones and print the board")
-    user_cell = line.user_cell
-    if user_cell is not None and (not stones or stones.pop(0) != (user_cell, theirs)):
-        wanted = f"{theirs} at {CELLS[user_cell]}"
-        return broken("wrong_boards", f"{wanted} is not what is put down first")
     if is_over and stones:
         return broken("illegal", "a move after the end of the game")
-    if not is_over and stones and stones[0][1] == mark and board[stones[0][0]] != ".":
-        return broken("illegal", f"{CELLS[stones[0][0]]} is taken")
-    if not is_over and (len(stones) != 1 or stones[0][1] != mark):
+    placed = [(3 * int(stone[1]) + int(stone[2]), stone[3]) for stone in stones if stone]
+    if not is_over and placed and placed[0][1] == mark and board[placed[0][0]] != ".":
+        return broken("illegal", f"{CELLS[placed[0][0]]} is taken")
+    if not is_over and [sign for _, sign in placed] != [mark]:
         return broken("wrong_boards", f"not one {mark} is put down")
-    own = stones[0][0] if stones else None
-    before = board if user_cell is None else place(board, user_cell, ".")
-    right = turn_messages(mark, user_cell, own, before)
+    own = placed[0][0] if placed else None
+    right = turn_messages(mark, line.news, own, board)
     if [effect_of(one) for one in turn.messages] != [effect_of(one) for one in right]:
         return broken("wrong_boards", "a call or its output is not what the game's is")
     wrong_claims = tuple(
@@ -164,17 +174,13 @@ def effect_of(message: Message) -> tuple[str, object]:
     return message["role"], message["content"] if message["role"] == "tool" else codes
 
 
-def _stones(messages: Sequence[Message]) -> list[tuple[int, str]] | None:
-    """The stones that a turn's calls put down, in order, each a cell and a mark."""
+def _statements(messages: Sequence[Message]) -> list[str]:
+    """The lines of code of a turn's calls, in order."""
     found = []
     for message in messages:
         for made in message["tool_calls"]:
             code = made["function"]["arguments"].get("code")
-            for line in code.split("\n") if isinstance(code, str) else [""]:
-                if placed := STATEMENT.fullmatch(line):
-                    found.append((3 * int(placed[1]) + int(placed[2]), placed[3]))
-                elif line != PRINT:
-                    return None
+            found += code.split("\n") if isinstance(code, str) else [""]
     return found
 
 

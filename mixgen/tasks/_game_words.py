@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mixgen.tasks.messages import Message, assistant, call, tool, user
@@ -19,25 +18,26 @@ CELLS: Final = (
     "bottom",
     "bottom right",
 )
-# The user's first words, in three wordings: where they start, where the assistant does, and where
-# stones lie already.
-USER_STARTS: Final = (
-    "Tic-tac-toe. I'm X at {}.",
-    "Let's play tic-tac-toe. I start at {}.",
-    "Tic-tac-toe, please. My X is at {}.",
+# The user's first words, before the board that they show, in three wordings: where the assistant
+# starts, where the user has started, and where there are more stones.
+STARTS: Final = (
+    (
+        "Tic-tac-toe. You start:\n",
+        "Let's play tic-tac-toe. You go first:\n",
+        "Please play tic-tac-toe. You begin:\n",
+    ),
+    (
+        "Tic-tac-toe. I start:\n",
+        "Let's play tic-tac-toe. I go first:\n",
+        "Please play tic-tac-toe. I begin:\n",
+    ),
+    (
+        "Tic-tac-toe. Your move:\n",
+        "Let's play tic-tac-toe. We had:\n",
+        "Please play tic-tac-toe. So far:\n",
+    ),
 )
-ASSISTANT_STARTS: Final = (
-    "Tic-tac-toe. You start.",
-    "Let's play tic-tac-toe. You're X.",
-    "Tic-tac-toe, please. You go first.",
-)
-SET_UP_STARTS: Final = (
-    "Tic-tac-toe. So far: {}.",
-    "Let's play tic-tac-toe on from {}.",
-    "Tic-tac-toe, please. We had {}.",
-)
-NUM_WORDINGS: Final = len(SET_UP_STARTS)
-YOUR_MOVE: Final = "Your move."
+NUM_WORDINGS: Final = 3
 PLACE: Final = {
     mark: [f"board[{cell // 3}][{cell % 3}]='{mark}'\n" for cell in range(9)] for mark in "XO"
 }
@@ -53,7 +53,7 @@ class Game(NamedTuple):
         cells: The cell of each move.
         boards: The board after each move.
         split: Where it belongs, or empty where that is not asked.
-        set_up: How many of the moves had been made before the conversation.
+        set_up: How many of the moves were made before the game that is told, in whatever order.
     """
 
     mark: str
@@ -62,15 +62,26 @@ class Game(NamedTuple):
     split: str
     set_up: int = 0
 
+    @property
+    def shown(self) -> int:
+        """How many moves the user's first words show: those set up, or the user's first."""
+        return self.set_up or int(self.mark == "O")
 
-def opening_words(game: Game, wording: int) -> str:
-    """What the user says first."""
-    if game.set_up:
-        names = ", ".join([CELLS[cell] for cell in game.cells[: game.set_up]])
-        return SET_UP_STARTS[wording].format(names)
-    if game.mark == "X":
-        return ASSISTANT_STARTS[wording]
-    return USER_STARTS[wording].format(CELLS[game.cells[0]])
+    @property
+    def opening(self) -> str:
+        """The board that the user's first words show."""
+        return self.boards[self.shown - 1] if self.shown else EMPTY_BOARD
+
+
+def opening_words(board: str, wording: int) -> str:
+    """What the user says first, with the board that the assistant has to move on."""
+    num_stones = 9 - board.count(".")
+    return STARTS[min(num_stones, 2)][wording] + render(board)
+
+
+def rows_code(board: str) -> str:
+    """Code that sets the rows of an empty board."""
+    return "".join([f"board[{row}]='{board[3 * row : 3 * row + 3]}'\n" for row in range(3)])
 
 
 def last_words(mark: str, ending: str) -> str:
@@ -86,45 +97,36 @@ def claims(mark: str, cell: int | None, board: str) -> str:
     return " ".join(words)
 
 
-def turn_messages(mark: str, user_cell: int | None, own: int | None, board: str) -> list[Message]:
-    """The assistant's turn: it puts down the user's stone, looks, and makes its own move.
+def turn_messages(mark: str, news: str, own: int | None, board: str) -> list[Message]:
+    """The assistant's turn: it puts down what is new to the board, looks, and makes its own move.
 
     Args:
         mark: The assistant's.
-        user_cell: The cell that the user has named, if any.
+        news: Code for what the user has said: their move, or the rows of a position.
         own: The cell of its own move, if the game goes on.
-        board: The board before both.
+        board: The board after what is new.
     """
-    messages: list[Message] = []
-    for cell, stone in ((user_cell, opponent(mark)), (own, mark)):
-        if cell is not None:
-            board = place(board, cell, stone)
-            messages += (call(PLACE[stone][cell] + PRINT), tool(render(board)))
+    messages = [call(news + PRINT), tool(render(board))]
+    if own is not None:
+        board = place(board, own, mark)
+        messages += (call(PLACE[mark][own] + PRINT), tool(render(board)))
     return [*messages, assistant(claims(mark, own, board))]
 
 
 def tell(game: Game, wording: int) -> list[Message]:
     """The conversation of a finished game."""
-    mark, cells, boards, _, set_up = game
-    messages = [user(opening_words(game, wording))]
-    move = set_up
-    if set_up:
-        lines = [PLACE["XO"[at % 2]][cell] for at, cell in enumerate(cells[:set_up])]
-        messages += (
-            call("".join(lines) + PRINT),
-            tool(render(boards[set_up - 1])),
-            assistant(YOUR_MOVE),
-        )
-    elif mark == "X":
-        messages += turn_messages(mark, None, cells[0], EMPTY_BOARD)
-        move = 1
-    while move < len(cells):
-        if move:
-            messages.append(user(CELLS[cells[move]]))
-        own = cells[move + 1] if move + 1 < len(cells) else None
-        before = boards[move - 1] if move else EMPTY_BOARD
-        messages += turn_messages(mark, cells[move], own, before)
-        move += 2
+    mark, cells, boards = game.mark, game.cells, game.boards
+    theirs = opponent(mark)
+    messages = [user(opening_words(game.opening, wording))]
+    board, news = game.opening, rows_code(game.opening)
+    for at in range(
+        game.shown, len(cells) + 1, 2
+    ):  # the moves made when it is the assistant's turn
+        if at > game.shown:
+            messages.append(user(CELLS[cells[at - 1]]))
+            board, news = boards[at - 1], PLACE[theirs][cells[at - 1]]
+        own = cells[at] if at < len(cells) else None
+        messages += turn_messages(mark, news, own, board)
     return messages
 
 
@@ -134,5 +136,5 @@ def wording_of(game: Game, opening: str) -> int:
     Raises:
         ValueError: It opens another game.
     """
-    wordings: Sequence[str] = [opening_words(game, number) for number in range(NUM_WORDINGS)]
+    wordings = [opening_words(game.opening, number) for number in range(NUM_WORDINGS)]
     return wordings.index(opening)

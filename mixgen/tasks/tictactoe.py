@@ -3,24 +3,26 @@
     user       Tic-tac-toe. I'm X at center.
     assistant  python: board[1][1]='X'
                        print(board)
-    tool       ...
-               .X.
-               ...
+    tool       0 ...
+               1 .X.
+               2 ...
     assistant  python: board[0][0]='O'
                        print(board)
-    tool       O..
-               .X.
-               ...
+    tool       0 O..
+               1 .X.
+               2 ...
     assistant  I play top left.
 
-The assistant plays minimax-optimal moves, and wins as soon as it can; of equals it takes the one
-that does best against random replies (or, if asked, any). The user mixes random and optimal moves.
-A game is always played to its end, which the tool and the assistant both state. Some games
-(`set_up_rate`) go on from a position that the user names, any that is not lost.
+The assistant puts down what the user says, looks, and plays a minimax-optimal move; it wins as soon
+as it can, and of equals takes the one that does best against random replies (or, if asked, any).
+The user mixes random and optimal moves. A game is always played to its end, which the tool and the
+assistant both state. Some games (`set_up_rate`) go on from a position that the user shows, any that
+is not lost.
 
 Most positions of a test game would also occur in training games, so positions are held out, not
 games: those with at least three stones and the assistant to move, up to symmetry, by the hash of
-the position. A game through one of them is not for training. `_game_tree` solves the game.
+the position. A game in which the assistant moves in one is not for training. `_game_tree` solves
+the game.
 """
 
 from __future__ import annotations
@@ -32,7 +34,13 @@ from typing import ClassVar, Final
 
 from mixgen.errors import TaskError
 from mixgen.tasks._game_set_ups import from_set_ups
-from mixgen.tasks._game_tree import canonical_moves, draw_set_up, game_tree
+from mixgen.tasks._game_tree import (
+    canonical_moves,
+    canonical_set_up,
+    draw_set_up,
+    game_tree,
+    moves_to,
+)
 from mixgen.tasks._game_walk import Line, metrics_of, trials_of, walk
 from mixgen.tasks._game_words import (
     NUM_WORDINGS,
@@ -151,8 +159,12 @@ class TicTacToe(Task):
 
     def _example(self, game: Game, draw: Callable[[], float]) -> Example:
         ending = result(game.boards[-1])
+        if start := game.set_up:
+            key = canonical_set_up(game.boards[start - 1], game.cells[start:])
+        else:
+            key = canonical_moves(game.cells)
         return self.example(
-            key=game.mark + canonical_moves(game.cells),
+            key=game.mark + key,
             messages=tell(game, int(draw() * NUM_WORDINGS)),
             answer=last_words(game.mark, ending),
             difficulty=len(game.cells),
@@ -169,18 +181,17 @@ class TicTacToe(Task):
         tree = game_tree()
         config = self.config
         mark = "X" if draw() < config.assistant_starts_rate else "O"
-        given = draw_set_up(mark, draw) if draw() < config.set_up_rate else []
+        given = moves_to(draw_set_up(mark, draw)) if draw() < config.set_up_rate else []
         board = EMPTY_BOARD
         cells: list[int] = []
         boards: list[str] = []
         split = "train"
         while position := tree.get(board):
-            is_assistants = to_move(board) == mark
-            if is_assistants and position.split != "train" and split != "test":
-                split = position.split
             if len(cells) < len(given):
                 cell = given[len(cells)]
-            elif is_assistants:
+            elif to_move(board) == mark:
+                if position.split != "train" and split != "test":
+                    split = position.split
                 options = position.best
                 cell = options[int(draw() * len(options))] if config.random_ties else options[0]
             else:
@@ -189,7 +200,7 @@ class TicTacToe(Task):
             board = position.boards[cell]
             cells.append(cell)
             boards.append(board)
-        return Game(mark, cells, boards, split, max(len(given) - 1, 0))
+        return Game(mark, cells, boards, split, len(given))
 
     def score(self, example: Example, reply: Sequence[Message]) -> Score:
         """1 if the example's opening is played on to the end: legally, truthfully and not lost.
@@ -206,12 +217,13 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
     mark, right_moves, set_up = facts["assistant"], facts["moves"], facts["set_up"]
     if reply[0]["content"] != example["messages"][0]["content"]:
         return "another game"
-    cells: list[int] = []
-    board = EMPTY_BOARD
+    cells = right_moves[: set_up or mark == "O"]
     boards: list[str] = []
-    for message in reply:
-        if not message["tool_calls"]:
-            continue
+    board = EMPTY_BOARD
+    for cell in cells:
+        board = place(board, cell, to_move(board))
+        boards.append(board)
+    for message in [one for one in reply if one["tool_calls"]][1:]:  # the first sets this board up
         (tool_call,) = message["tool_calls"]
         *lines, last_line = tool_call["function"]["arguments"]["code"].split("\n")
         if last_line != PRINT:
@@ -220,8 +232,8 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
             cell = PLACE[to_move(board)].index(f"{line}\n")
             if board[cell] != "." or result(board):
                 return f"illegal move {line}"
-            given = len(cells) < set_up or to_move(board) != mark
-            if given and cells == right_moves[: len(cells)] and cell != right_moves[len(cells)]:
+            is_users = to_move(board) != mark
+            if is_users and cells == right_moves[: len(cells)] and cell != right_moves[len(cells)]:
                 return "another game"
             board = place(board, cell, to_move(board))
             cells.append(cell)

@@ -1,16 +1,18 @@
 """The referee of tic-tac-toe: a board that lives in the python tool for a whole conversation.
 
 In go statements `board[r][c]='X'`, `board[r][c]='O'` and `print(board)`, one a line; out comes what
-a `print` shows: three rows of three characters, and the result once the game is over. An illegal
-move changes nothing and says why. A board is a string of nine characters, row by row: `X`, `O` or
-`.` for an empty cell.
+a `print` shows: three rows, each its number and three characters, and the result once the game is
+over. An illegal move changes nothing and says why. To go on from a position, lines `board[r]='X.O'`
+come first, on an empty board. A board is a string of nine characters, row by row: `X`, `O` or `.`
+for an empty cell.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import Any, Final
 
 from mixgen.tools.expression import ToolError
@@ -29,10 +31,12 @@ LINES: Final = (
 )
 MAX_SOURCE_CHARS: Final = 256
 STATEMENT: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'", re.ASCII)
+ROW: Final = re.compile(r"board\[([0-2])\]='([XO.]{3})'", re.ASCII)
 
 BOARD_SCHEMA: Final = python_schema(
     "Plays on a tic-tac-toe board that keeps its stones between calls.",
-    "lines of board[row][column]='X' or 'O', rows and columns 0 to 2, and print(board)",
+    "lines of board[row][column]='X' or 'O', rows and columns 0 to 2, and print(board); first, on "
+    "an empty board, lines of board[row]='X.O'",
 )
 
 
@@ -70,12 +74,12 @@ def render(board: str) -> str:
 
     Example:
         >>> print(render("XOXXOOOXX"))
-        XOX
-        XOO
-        OXX
+        0 XOX
+        1 XOO
+        2 OXX
         Draw
     """
-    rows = [board[:3], board[3:6], board[6:]]
+    rows = [f"{row} {board[3 * row : 3 * row + 3]}" for row in range(3)]
     return "\n".join([*rows, result(board)] if result(board) else rows)
 
 
@@ -90,7 +94,7 @@ class BoardSession:
     Example:
         >>> game = BoardSession()
         >>> game.call("python", {"code": "board[1][1]='X'\\nprint(board)"})
-        '...\\n.X.\\n...'
+        '0 ...\\n1 .X.\\n2 ...'
         >>> game.call("python", {"code": "board[1][1]='O'"})
         'error: board[1][1] is taken'
     """
@@ -113,7 +117,11 @@ def _run(board: str, code: str) -> tuple[str, str]:
     if len(code) > MAX_SOURCE_CHARS:
         raise ToolError(f"code above {MAX_SOURCE_CHARS} characters")
     printed: list[str] = []
-    for line in code.split("\n"):
+    lines = code.split("\n")
+    rows = list(takewhile(ROW.fullmatch, lines))
+    if rows:
+        board = _with_rows(board, rows)
+    for line in lines[len(rows) :]:
         if line == "print(board)":
             printed.append(render(board))
             continue
@@ -129,3 +137,14 @@ def _run(board: str, code: str) -> tuple[str, str]:
             raise ToolError(f"it is {to_move(board)}'s move")
         board = place(board, 3 * row + column, mark)
     return board, "\n".join(printed)
+
+
+def _with_rows(board: str, lines: Sequence[str]) -> str:
+    """An empty board with some rows set, to a position that moves in turn can come to."""
+    if board != EMPTY_BOARD:
+        raise ToolError("rows can be set on an empty board only")
+    for row, stones in ROW.findall("\n".join(lines)):
+        board = board[: 3 * int(row)] + stones + board[3 * int(row) + 3 :]
+    if board.count("X") - board.count("O") not in (0, 1) or result(board):
+        raise ToolError("these rows are no game that goes on")
+    return board
