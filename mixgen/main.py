@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mixgen.errors import MixgenError, OutputError, RecipeError, one_line, printable
+from mixgen.errors import MixgenError, OutputError, RecipeError, nearest, one_line, printable
 from mixgen.finish import evaluate_and_report, saving_clearly
 from mixgen.launch import (
     INTERRUPTED,
@@ -176,12 +176,15 @@ def _train_and_save(recipe: Recipe, state: RunState, prepare: Callable[[], None]
 def _make_trainer(
     recipe: Recipe, checkpoint: Path | None, stop: StopCallback
 ) -> tuple[MixTrainer, list[TaskShare]]:
-    """A trainer of the run, and each task's share of it; all that can be refused is refused here.
+    """The run's trainer, and each task's share of its data.
 
     Args:
-        recipe: The run.
+        recipe: The run; the direction of its `metric_for_best_model` is settled.
         checkpoint: Whose tokenizer the run goes on with, if any.
-        stop: Stops it.
+        stop: The callback that ends training at a signal.
+
+    Raises:
+        MixgenError: The tasks, the model or the settings do not work, alone or together.
     """
     from mixgen.encoding.renderer import Renderer
     from mixgen.encoding.rows import RowDataset
@@ -214,10 +217,13 @@ def _make_trainer(
         batch_size=config.per_device_eval_batch_size,
         on_task=say_result if config.process_index == 0 else None,
     )
-    if metric := config.metric_for_best_model:
-        config.greater_is_better = not evaluator.is_fault(metric)
-    elif config.eval_strategy != "no" or config.test_examples:
-        evaluator.metric_kinds()  # which finds tasks that cannot be tried
+    metric = config.metric_for_best_model
+    if metric is not None or config.eval_strategy != "no" or config.test_examples:
+        kinds = evaluator.metric_kinds()  # which also finds tasks that cannot be tried
+        if metric is not None and metric not in kinds:
+            raise RecipeError(f"unknown metric_for_best_model {metric!r}: {nearest(metric, kinds)}")
+        if metric is not None:
+            config.greater_is_better = not kinds[metric]
     callbacks = [
         stop,
         MixProgressCallback(dataset.task_names),

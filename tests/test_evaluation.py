@@ -802,18 +802,28 @@ def test_a_saved_tokenizer_makes_the_prompts_that_the_model_is_tried_with(run):
 # --- before a run ---
 
 
-@pytest.mark.parametrize("words", [["--eval_steps=2", "--test_examples=0"], ["--test_examples=5"]])
-def test_a_task_that_cannot_be_tried_is_refused_before_training(
-    words, tmp_path, monkeypatch, capsys
+@pytest.mark.parametrize(
+    ("words", "is_tried"),
+    [
+        (["--eval_steps=2", "--test_examples=0"], True),
+        (["--test_examples=5"], True),
+        (["--test_examples=0"], False),
+    ],
+)
+def test_a_task_that_cannot_be_tried_is_refused_before_training_if_it_will_be(
+    words, is_tried, tmp_path, monkeypatch, capsys
 ):
     def score(task, example, reply):
         raise NotImplementedError
 
     monkeypatch.setattr(Calculator, "score", score)
     folder = tmp_path / "run"
-    assert mixgen.main.main([*WORDS, *words, f"--output_dir={folder}"]) == 2
-    assert "task 'calculator': score fails (NotImplementedError" in capsys.readouterr().err
-    assert not folder.exists()
+    words = [*WORDS, "--max_steps=1", *words, f"--output_dir={folder}"]
+    assert mixgen.main.main(words) == (2 if is_tried else 0)
+    assert ("task 'calculator': score fails (NotImplementedError" in capsys.readouterr().err) == (
+        is_tried
+    )
+    assert folder.exists() != is_tried
 
 
 @pytest.mark.parametrize(
@@ -822,6 +832,7 @@ def test_a_task_that_cannot_be_tried_is_refused_before_training(
         ("calculator/exact", "greater is better: True"),
         ("eval_tictactoe/losses", "greater is better: False"),
         ("eval/tictactoe/held_out_optimal", "greater is better: True"),
+        ("eval_", "unknown metric_for_best_model ''"),
         ("calculator/exakt", "metric_for_best_model 'calculator/exakt': did you mean 'calculator/"),
     ],
 )

@@ -442,8 +442,8 @@ TAGS = "<|python_start|>board[0][0]='X'<|python_end|><|output_start|>X wins<|out
 Z = "board[0][0]='Z'\nprint(board)"
 ONE_MOVE = "board[1][1]='X'\nprint(board)"
 CONSTANTS = {
-    "a Z and a false O wins": a_turn("I play top left. O wins", Z, "Z..\n...\n...\nO wins"),
-    "a Z that is claimed as a win": a_turn("I win.", Z, "Z..\n...\n...\nO wins"),
+    "a Z and a false O wins": a_turn("I play top left. O wins", Z, "0 Z..\n1 ...\n2 ...\nO wins"),
+    "a Z that is claimed as a win": a_turn("I win.", Z, "0 Z..\n1 ...\n2 ...\nO wins"),
     "a Z, and what the tool says of it": really_run("I win.", Z),
     "one legal move for ever": really_run("I play center.", ONE_MOVE),
     "tag soup": Turn([assistant(TAGS * 10)]),

@@ -478,7 +478,7 @@ def test_the_opening_shows_the_board_and_says_who_starts(games):
 
 def test_every_game_is_played_to_its_end_and_tool_and_last_words_state_the_result(games):
     endings = Counter()
-    for turns, mark, moves, outcome, _, _, answer, difficulty, _ in games:
+    for turns, mark, moves, outcome, _, _, answer, difficulty, set_up in games:
         final = path_of(moves)[-1]
         assert ending(final) == outcome
         verdict = verdict_of(mark, outcome)
@@ -486,7 +486,7 @@ def test_every_game_is_played_to_its_end_and_tool_and_last_words_state_the_resul
         assert turns[-1][0] == "assistant"
         assert turns[-1][1] in (verdict, f"I play {CELL_NAMES[moves[-1]]}. {verdict}")
         assert answer == verdict
-        assert difficulty == len(moves)
+        assert difficulty == len(moves) - shown_moves(mark, set_up)
         for _, content, _, _ in turns[:-1]:
             assert not any(word in content for word in ("Draw.", "win."))
         endings[mark, verdict] += 1
@@ -796,7 +796,7 @@ def false_claim_of_o(example, other, draws):
     for _ in range(3):
         reply += [
             call("board[0][0]='Z'\nprint(board)"),
-            tool("Z..\n...\n...\nO wins"),
+            tool("0 Z..\n1 ...\n2 ...\nO wins"),
             assistant("I play top left."),
         ]
         reply.append(user("top"))

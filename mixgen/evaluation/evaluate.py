@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mixgen.encoding.renderer import Renderer
-from mixgen.errors import RecipeError, TaskError, nearest
+from mixgen.errors import TaskError
 from mixgen.evaluation.generation import Generator
 from mixgen.evaluation.results import check_result, result_json
 from mixgen.tasks.base import Task
@@ -121,18 +121,6 @@ class Evaluator:
         json.dumps(content)
         check_result(content)
         return result
-
-    def is_fault(self, metric: str) -> bool:
-        """Whether a metric of `__call__` counts faults, so that less of it is better.
-
-        Raises:
-            RecipeError: There is none of that name; the error gives the nearest.
-            TaskError: A task's own code fails, or gives what it should not.
-        """
-        kinds = self.metric_kinds()
-        if metric not in kinds:
-            raise RecipeError(f"unknown metric_for_best_model {metric!r}: {nearest(metric, kinds)}")
-        return kinds[metric]
 
     def metric_kinds(self) -> dict[str, bool]:
         """The metrics that `__call__` gives, and whether each counts faults; no model is needed.

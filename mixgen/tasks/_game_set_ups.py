@@ -1,4 +1,4 @@
-"""Held-out positions of tic-tac-toe, each tried once, from a game that goes on from it.
+"""Each held-out position of tic-tac-toe, tried once: a game opens with it, and one move counts.
 
 The whole tree of games from the start (`_game_walk`) comes to few of them: those that good play
 leads to.
@@ -9,11 +9,9 @@ from __future__ import annotations
 from functools import cache
 
 from mixgen.tasks._game_tree import game_tree
-from mixgen.tasks._game_walk import Line, Move, play
-from mixgen.tasks._game_words import NUM_WORDINGS, opening_words, rows_code
-from mixgen.tasks.messages import user
+from mixgen.tasks._game_walk import Move, opened, play
+from mixgen.tasks._game_words import NUM_WORDINGS
 from mixgen.tasks.trial import Answer
-from mixgen.tools.board import to_move
 
 
 def from_set_ups(answer: Answer, split: str) -> list[Move]:
@@ -21,15 +19,8 @@ def from_set_ups(answer: Answer, split: str) -> list[Move]:
 
     A model that does not set the position up as the data does has made no legal move.
     """
-    lines = [
-        Line(
-            mark=to_move(board),
-            messages=[user(opening_words(board, number % NUM_WORDINGS))],
-            board=board,
-            news=rows_code(board),
-        )
-        for number, board in enumerate(held_out_set_ups(split))
-    ]
+    boards = held_out_set_ups(split)
+    lines = [opened(board, number % NUM_WORDINGS) for number, board in enumerate(boards)]
     turns = answer([line.messages for line in lines])
     return [play(line, turn).moves[0] for line, turn in zip(lines, turns, strict=True)]
 

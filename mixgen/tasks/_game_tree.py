@@ -19,6 +19,7 @@ SYMMETRIES: Final = tuple(
     for columns in ((0, 1, 2), (2, 1, 0))
     for turned in (False, True)
 )
+# Where each cell goes to in the image of the same number.
 _SPELLINGS: Final = [bytes.maketrans(bytes(cells), b"012345678") for cells in SYMMETRIES]
 
 
@@ -59,15 +60,15 @@ def canonical_board(board: str) -> str:
 
 
 def canonical_set_up(board: str, cells: Sequence[int]) -> str:
-    """Likewise of a game that goes on from a board: the board and the digits of the moves."""
+    """The first in order of a game's eight spellings: the board it goes on from, then its moves."""
     moves = bytes(cells)
     spelled = zip(_images(board), _SPELLINGS, strict=True)
     return min([image + moves.translate(spelling).decode() for image, spelling in spelled])
 
 
 @cache  # 5,478 boards
-def _images(board: str) -> list[str]:
-    return ["".join([board[cell] for cell in cells]) for cells in SYMMETRIES]
+def _images(board: str) -> tuple[str, ...]:
+    return tuple(["".join([board[cell] for cell in cells]) for cells in SYMMETRIES])
 
 
 @cache
@@ -136,7 +137,7 @@ def _sign(value: int) -> int:
 def set_ups(mark: str) -> tuple[list[str], ...]:
     """The boards that a game of `mark` may go on from: it has the move and need not lose.
 
-    With fewer than two stones, a game would begin as games from the start do.
+    It holds two stones at least: with fewer, it would be a game from the start.
 
     Returns:
         Three kinds of boards: `mark` can win at once; or else has to block; or neither.

@@ -28,10 +28,11 @@ from mixgen.tasks.messages import Message, Score, user
 from mixgen.tasks.trial import Answer, Metric, Trial, Turn, tally
 from mixgen.tools.board import (
     EMPTY_BOARD,
-    STATEMENT,
+    MOVE,
     opponent,
     place,
     result,
+    to_move,
     winner,
 )
 
@@ -52,7 +53,7 @@ class Line:
     mark: str  # the model's
     messages: list[Message]
     board: str
-    news: str  # code that puts down what the user has just said
+    user_code: str  # what puts down what the user has just shown or said
     moves: tuple[Move, ...] = ()
     wrong_claims: tuple[str, ...] = ()
     ending: str = ""  # won, drawn, lost or one of `FAULTS`
@@ -83,22 +84,14 @@ def walk(answer: Answer, mark: str, wording: int) -> list[Line]:
     starts = [EMPTY_BOARD]
     if mark == "O":
         starts = [place(EMPTY_BOARD, cell, "X") for cell in range(9)]
-    going = [
-        Line(
-            mark=mark,
-            messages=[user(opening_words(board, wording))],
-            board=board,
-            news=rows_code(board),
-        )
-        for board in starts
-    ]
+    going = [opened(board, wording) for board in starts]
     finished: list[Line] = []
     while going:
         turns = answer([line.messages for line in going])
         played = [play(line, turn) for line, turn in zip(going, turns, strict=True)]
         finished += [line for line in played if line.ending]
         going = [
-            after_user(line, cell)
+            _after_user(line, cell)
             for line in played
             if not line.ending
             for cell in range(9)
@@ -107,14 +100,24 @@ def walk(answer: Answer, mark: str, wording: int) -> list[Line]:
     return finished
 
 
-def after_user(line: Line, cell: int) -> Line:
+def opened(board: str, wording: int) -> Line:
+    """A line that the user opens with a board on which the model has the move."""
+    return Line(
+        mark=to_move(board),
+        messages=[user(opening_words(board, wording))],
+        board=board,
+        user_code=rows_code(board),
+    )
+
+
+def _after_user(line: Line, cell: int) -> Line:
     """A line after the user's move."""
     theirs = opponent(line.mark)
     return replace(
         line,
         messages=[*line.messages, user(CELLS[cell])],
         board=place(line.board, cell, theirs),
-        news=PLACE[theirs][cell],
+        user_code=PLACE[theirs][cell],
     )
 
 
@@ -131,23 +134,23 @@ def play(line: Line, turn: Turn) -> Line:
 
     if turn.fault or not turn.messages or turn.messages[-1]["role"] != "assistant":
         return broken("unreadable", turn.fault or "no last words")
-    lines = [made for made in _statements(turn.messages) if made != PRINT]
-    news = line.news.splitlines()
-    if lines[: len(news)] != news:
-        return broken("wrong_boards", f"{line.news!r} is not what is put down first")
-    stones = [STATEMENT.fullmatch(made) for made in lines[len(news) :]]
-    if None in stones:
-        return broken("wrong_boards", "a call does more than put down stones and print the board")
-    if is_over and stones:
+    statements = [one for one in _statements(turn.messages) if one != PRINT]
+    users = line.user_code.splitlines()
+    if statements[: len(users)] != users:
+        return broken("wrong_boards", f"{line.user_code!r} is not what is put down first")
+    found = [MOVE.fullmatch(one) for one in statements[len(users) :]]
+    if None in found:
+        return broken("wrong_boards", "a statement is no move and no look at the board")
+    placed = [(3 * int(one[1]) + int(one[2]), one[3]) for one in found if one]
+    if is_over and placed:
         return broken("illegal", "a move after the end of the game")
-    placed = [(3 * int(stone[1]) + int(stone[2]), stone[3]) for stone in stones if stone]
     if not is_over and placed and placed[0][1] == mark and board[placed[0][0]] != ".":
         return broken("illegal", f"{CELLS[placed[0][0]]} is taken")
-    if not is_over and [sign for _, sign in placed] != [mark]:
+    if not is_over and [stone for _, stone in placed] != [mark]:
         return broken("wrong_boards", f"not one {mark} is put down")
     own = placed[0][0] if placed else None
-    right = turn_messages(mark, line.news, own, board)
-    if [effect_of(one) for one in turn.messages] != [effect_of(one) for one in right]:
+    right = turn_messages(mark, line.user_code, own, board)
+    if [_effect_of(one) for one in turn.messages] != [_effect_of(one) for one in right]:
         return broken("wrong_boards", "a call or its output is not what the game's is")
     wrong_claims = tuple(
         f"says {given['content']!r} where {expected['content']!r} is true"
@@ -168,7 +171,7 @@ def play(line: Line, turn: Turn) -> Line:
     )
 
 
-def effect_of(message: Message) -> tuple[str, object]:
+def _effect_of(message: Message) -> tuple[str, object]:
     """What a message does, whatever it says: a call's code, a tool's output."""
     codes = [made["function"]["arguments"] for made in message["tool_calls"]]
     return message["role"], message["content"] if message["role"] == "tool" else codes

@@ -37,7 +37,7 @@ STARTS: Final = (
         "Please play tic-tac-toe. So far:\n",
     ),
 )
-NUM_WORDINGS: Final = 3
+NUM_WORDINGS: Final = len(STARTS[0])
 PLACE: Final = {
     mark: [f"board[{cell // 3}][{cell % 3}]='{mark}'\n" for cell in range(9)] for mark in "XO"
 }
@@ -53,7 +53,7 @@ class Game(NamedTuple):
         cells: The cell of each move.
         boards: The board after each move.
         split: Where it belongs, or empty where that is not asked.
-        set_up: How many of the moves were made before the game that is told, in whatever order.
+        set_up: How many of the moves come to the position that the game goes on from, if to any.
     """
 
     mark: str
@@ -64,13 +64,18 @@ class Game(NamedTuple):
 
     @property
     def shown(self) -> int:
-        """How many moves the user's first words show: those set up, or the user's first."""
-        return self.set_up or int(self.mark == "O")
+        """How many moves the user's first words show."""
+        return num_shown(self.mark, self.set_up)
 
     @property
     def opening(self) -> str:
         """The board that the user's first words show."""
         return self.boards[self.shown - 1] if self.shown else EMPTY_BOARD
+
+
+def num_shown(mark: str, set_up: int) -> int:
+    """How many moves the user's first words show: those that are set up, or the user's first."""
+    return set_up or int(mark == "O")
 
 
 def opening_words(board: str, wording: int) -> str:
@@ -97,16 +102,16 @@ def claims(mark: str, cell: int | None, board: str) -> str:
     return " ".join(words)
 
 
-def turn_messages(mark: str, news: str, own: int | None, board: str) -> list[Message]:
-    """The assistant's turn: it puts down what is new to the board, looks, and makes its own move.
+def turn_messages(mark: str, user_code: str, own: int | None, board: str) -> list[Message]:
+    """The assistant's turn: it puts down what the user has shown or said, looks, and moves.
 
     Args:
         mark: The assistant's.
-        news: Code for what the user has said: their move, or the rows of a position.
+        user_code: What puts down the rows of the opening, or the user's move.
         own: The cell of its own move, if the game goes on.
-        board: The board after what is new.
+        board: The board after `user_code`.
     """
-    messages = [call(news + PRINT), tool(render(board))]
+    messages = [call(user_code + PRINT), tool(render(board))]
     if own is not None:
         board = place(board, own, mark)
         messages += (call(PLACE[mark][own] + PRINT), tool(render(board)))
@@ -118,15 +123,13 @@ def tell(game: Game, wording: int) -> list[Message]:
     mark, cells, boards = game.mark, game.cells, game.boards
     theirs = opponent(mark)
     messages = [user(opening_words(game.opening, wording))]
-    board, news = game.opening, rows_code(game.opening)
-    for at in range(
-        game.shown, len(cells) + 1, 2
-    ):  # the moves made when it is the assistant's turn
+    board, user_code = game.opening, rows_code(game.opening)
+    for at in range(game.shown, len(cells) + 1, 2):  # moves made when the assistant's turn comes
         if at > game.shown:
             messages.append(user(CELLS[cells[at - 1]]))
-            board, news = boards[at - 1], PLACE[theirs][cells[at - 1]]
+            board, user_code = boards[at - 1], PLACE[theirs][cells[at - 1]]
         own = cells[at] if at < len(cells) else None
-        messages += turn_messages(mark, news, own, board)
+        messages += turn_messages(mark, user_code, own, board)
     return messages
 
 

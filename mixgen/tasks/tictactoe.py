@@ -1,23 +1,27 @@
 """Tic-tac-toe: a whole game, played move by move on a board that lives in the python tool.
 
-    user       Tic-tac-toe. I'm X at center.
-    assistant  python: board[1][1]='X'
-                       print(board)
-    tool       0 ...
+    user       Tic-tac-toe. I start:
+               0 ...
                1 .X.
                2 ...
+    assistant  python: board[0]='...'
+                       board[1]='.X.'
+                       board[2]='...'
+                       print(board)
+    tool       (the board)
     assistant  python: board[0][0]='O'
                        print(board)
     tool       0 O..
                1 .X.
                2 ...
     assistant  I play top left.
+    user       bottom
 
-The assistant puts down what the user says, looks, and plays a minimax-optimal move; it wins as soon
-as it can, and of equals takes the one that does best against random replies (or, if asked, any).
-The user mixes random and optimal moves. A game is always played to its end, which the tool and the
-assistant both state. Some games (`set_up_rate`) go on from a position that the user shows, any that
-is not lost.
+The assistant puts down what the user shows or says, looks, and plays a minimax-optimal move; it
+wins as soon as it can, and of equals takes the one that does best against random replies (or, if
+asked, any). The user mixes random and optimal moves. A game is always played to its end, which the
+tool and the assistant both state. Some games (`set_up_rate`) go on from a position with more
+stones, any that is not lost.
 
 Most positions of a test game would also occur in training games, so positions are held out, not
 games: those with at least three stones and the assistant to move, up to symmetry, by the hash of
@@ -48,6 +52,7 @@ from mixgen.tasks._game_words import (
     PRINT,
     Game,
     last_words,
+    num_shown,
     tell,
     wording_of,
 )
@@ -167,7 +172,7 @@ class TicTacToe(Task):
             key=game.mark + key,
             messages=tell(game, int(draw() * NUM_WORDINGS)),
             answer=last_words(game.mark, ending),
-            difficulty=len(game.cells),
+            difficulty=len(game.cells) - game.shown,
             metadata={
                 "assistant": game.mark,
                 "moves": game.cells,
@@ -217,13 +222,13 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
     mark, right_moves, set_up = facts["assistant"], facts["moves"], facts["set_up"]
     if reply[0]["content"] != example["messages"][0]["content"]:
         return "another game"
-    cells = right_moves[: set_up or mark == "O"]
+    cells = right_moves[: num_shown(mark, set_up)]
     boards: list[str] = []
     board = EMPTY_BOARD
     for cell in cells:
         board = place(board, cell, to_move(board))
         boards.append(board)
-    for message in [one for one in reply if one["tool_calls"]][1:]:  # the first sets this board up
+    for message in [one for one in reply if one["tool_calls"]][1:]:  # the first sets this up
         (tool_call,) = message["tool_calls"]
         *lines, last_line = tool_call["function"]["arguments"]["code"].split("\n")
         if last_line != PRINT:

@@ -30,7 +30,7 @@ LINES: Final = (
     (2, 4, 6),
 )
 MAX_SOURCE_CHARS: Final = 256
-STATEMENT: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'", re.ASCII)
+MOVE: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'", re.ASCII)
 ROW: Final = re.compile(r"board\[([0-2])\]='([XO.]{3})'", re.ASCII)
 
 BOARD_SCHEMA: Final = python_schema(
@@ -89,7 +89,7 @@ def place(board: str, cell: int, mark: str) -> str:
 
 
 class BoardSession:
-    """`python(code)` for the moves of one game.
+    """`python(code)` for one game: the position it opens with, if any, and its moves.
 
     Example:
         >>> game = BoardSession()
@@ -125,10 +125,12 @@ def _run(board: str, code: str) -> tuple[str, str]:
         if line == "print(board)":
             printed.append(render(board))
             continue
-        statement = STATEMENT.fullmatch(line)
-        if not statement:
+        if ROW.fullmatch(line):
+            raise ToolError("rows are set before all else")
+        move = MOVE.fullmatch(line)
+        if not move:
             raise ToolError("not board[row][column]='X', board[row][column]='O' or print(board)")
-        row, column, mark = int(statement[1]), int(statement[2]), statement[3]
+        row, column, mark = int(move[1]), int(move[2]), move[3]
         if result(board):
             raise ToolError("the game is over")
         if board[3 * row + column] != ".":
@@ -146,5 +148,5 @@ def _with_rows(board: str, lines: Sequence[str]) -> str:
     for row, stones in ROW.findall("\n".join(lines)):
         board = board[: 3 * int(row)] + stones + board[3 * int(row) + 3 :]
     if board.count("X") - board.count("O") not in (0, 1) or result(board):
-        raise ToolError("these rows are no game that goes on")
+        raise ToolError("no game that goes on comes to these rows")
     return board
