@@ -569,6 +569,28 @@ def test_an_illegal_move_is_neither_a_legal_nor_an_optimal_move():
         assert result[name].count == result[name].total - sum(map(is_chosen, decisions))
 
 
+@pytest.mark.parametrize(
+    "go_on",
+    [
+        lambda turn: turn._replace(fault="too many calls in one turn"),
+        lambda turn: Turn(turn.messages[:-1]),
+        lambda turn: Turn([*turn.messages[:-1], *turn.messages]),
+    ],
+)
+def test_an_illegal_move_is_one_whatever_the_model_says_after_the_referees_error(go_on):
+    def spoil_turn(planned, turn):
+        return go_on(turn) if is_chosen(planned.board) else turn
+
+    def spoil(planned):
+        if not is_chosen(planned.board):
+            return planned
+        stones = [*planned.users, (planned.mark, taken(planned))]
+        return planned._replace(calls=[[statement(*stone)] for stone in stones])
+
+    lines, _ = known_lines(perfect, lambda board: "illegal" if is_chosen(board) else "")
+    check_lines(tried(player(perfect, spoil, spoil_turn)), lines)
+
+
 def test_a_false_claim_about_the_move_is_counted_and_the_game_goes_on():
     def lie(planned):
         words = "I play top." if planned.words == "I play center." else "I play center."

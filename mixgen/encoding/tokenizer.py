@@ -147,7 +147,7 @@ def train_tokenizer(
     tasks: tuple[Task, ...],
     *,
     seed: int,
-    vocab_size: int = 2048,
+    vocab_size: int = 1024,
     examples_per_task: int = 2_000,
     model_max_length: int = 1024,
 ) -> PreTrainedTokenizerFast:

@@ -132,20 +132,23 @@ def play(line: Line, turn: Turn) -> Line:
         moves = line.moves if is_over else (*line.moves, Move(board, None))
         return replace(line, messages=messages, moves=moves, ending=fault, reason=reason)
 
-    if turn.fault or not turn.messages or turn.messages[-1]["role"] != "assistant":
-        return broken("unreadable", turn.fault or "no last words")
     statements = [one for one in _statements(turn.messages) if one != PRINT]
     users = line.user_code.splitlines()
-    if statements[: len(users)] != users:
-        return broken("wrong_boards", f"{line.user_code!r} is not what is put down first")
     found = [MOVE.fullmatch(one) for one in statements[len(users) :]]
+    placed = [(3 * int(one[1]) + int(one[2]), one[3]) for one in found if one]
+    is_begun = statements[: len(users)] == users
+    # Before all else: what a model says after the referee's error is often unreadable.
+    is_taken = any(found[:1]) and placed[0][1] == mark and board[placed[0][0]] != "."
+    if is_begun and is_taken and not is_over:
+        return broken("illegal", f"{CELLS[placed[0][0]]} is taken")
+    if turn.fault or not turn.messages or turn.messages[-1]["role"] != "assistant":
+        return broken("unreadable", turn.fault or "no last words")
+    if not is_begun:
+        return broken("wrong_boards", f"{line.user_code!r} is not what is put down first")
     if None in found:
         return broken("wrong_boards", "a statement is no move and no look at the board")
-    placed = [(3 * int(one[1]) + int(one[2]), one[3]) for one in found if one]
     if is_over and placed:
         return broken("illegal", "a move after the end of the game")
-    if not is_over and placed and placed[0][1] == mark and board[placed[0][0]] != ".":
-        return broken("illegal", f"{CELLS[placed[0][0]]} is taken")
     if not is_over and [stone for _, stone in placed] != [mark]:
         return broken("wrong_boards", f"not one {mark} is put down")
     own = placed[0][0] if placed else None

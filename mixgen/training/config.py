@@ -65,7 +65,7 @@ class MixConfig(TrainingArguments):
         },
     )
     vocab_size: int = dataclasses.field(
-        default=2048,
+        default=1024,
         metadata={"help": "Most tokens of the tokenizer; ignored with `model_name_or_path`."},
     )
     train_tokens: int | None = dataclasses.field(
