@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from mixgen.errors import MixgenError, OutputError, RecipeError, nearest, one_line, printable
 from mixgen.finish import evaluate_and_report, saving_clearly
@@ -22,6 +22,7 @@ from mixgen.launch import (
     for_all,
     leave_process_group,
 )
+from mixgen.start import print_start, print_state
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from mixgen.training.callbacks import StopCallback
     from mixgen.training.run_dir import RunState
     from mixgen.training.trainer import MixTrainer
-
-MAX_SHOWN = 400  # characters of an example
 
 
 def main(argv: Sequence[str] | None = None, weights: Mapping[str, float] | None = None) -> int:
@@ -154,8 +153,8 @@ def _train_and_save(recipe: Recipe, state: RunState, prepare: Callable[[], None]
     trainer, shares = _make_trainer(recipe, state.checkpoint, stop)
     for_all(prepare, is_main)  # only now, when nothing is left to be refused
     if is_main:
-        _print_start(recipe, trainer, shares)
-        _print_state(state)
+        print_start(recipe, trainer, shares)
+        print_state(state)
     with stop.watching():
         trainer.train(resume_from_checkpoint=str(state.checkpoint) if state.checkpoint else None)
     if stop.stopped:
@@ -286,48 +285,3 @@ def _model_and_tokenizer(
     )
     tokenizer = for_all(make, config.process_index == 0)
     return build_model(config, tokenizer), tokenizer
-
-
-def _print_start(recipe: Recipe, trainer: MixTrainer, shares: list[TaskShare]) -> None:
-    """What is about to be trained on what."""
-    from mixgen.encoding.preview import render_example
-
-    config, schedule = recipe.config, recipe.schedule
-    model, rows = cast("PreTrainedModel", trainer.model), trainer.train_dataset
-    renderer = rows.renderer
-    print(f"Generator mix: {schedule}")
-    print("Probabilities: " + ", ".join(f"{task.name}={task.probability:.4f}" for task in shares))
-    lengths = (
-        f"{task.name}={task.token_share:.4f} ({task.mean_tokens:.0f} each)" for task in shares
-    )
-    print("Shares of tokens: " + ", ".join(lengths))
-    fill = rows.fill_at(0, rows.rows_per_block)
-    origin = config.model_name_or_path or f"depth {config.depth}, width {model.config.hidden_size}"
-    print(
-        f"Model: {model.num_parameters():,} parameters, {type(model).__name__} ({origin}), "
-        f"vocabulary {len(renderer.tokenizer):,}"
-    )
-    print(
-        f"Training: {config.max_steps:,} steps of {config.tokens_per_step:,} tokens "
-        f"({config.rows_per_step} rows of {config.max_seq_len}, {fill:.0%} full), "
-        f"{config.world_size} process(es) on {config.device.type}, into {config.output_dir}"
-    )
-    for task in schedule.active:
-        print(f"\nOne example of {task.name}; trained on «what stands between these marks»:")
-        example = next(task.stream(split="train", seed=config.seed))
-        text = render_example(example, renderer)
-        shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."
-        print("  " + shown.replace("\n", "\n  "))
-    print(flush=True)
-    for point in schedule.unreached:
-        print(f"warning: {point} is never reached: training has {config.max_steps:,} steps")
-
-
-def _print_state(state: RunState) -> None:
-    """What the run goes on from, if it does."""
-    for reason in state.passed_over:
-        print(f"Passed over: {reason}.")
-    if state.differing:
-        print(f"Going on although the recipe differs: {', '.join(state.differing)}.")
-    if state.checkpoint:
-        print(f"Going on from {state.checkpoint}.", flush=True)

@@ -25,6 +25,7 @@ LEVELS = {
     "recipe": 7,
     "load": 8,
     "launch": 8,
+    "start": 8,
     "finish": 8,
     "main": 9,
     "cli": 9,
