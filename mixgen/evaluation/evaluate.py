@@ -25,7 +25,6 @@ from mixgen.tools.session import ToolSession
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
 FORGED: Final = "forged_outputs"
 
 
