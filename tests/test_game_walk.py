@@ -25,6 +25,7 @@ from test_tictactoe import (
     mover,
     moves_of,
     optimal,
+    path_of,
     printed,
     row_statements,
     soonest,
@@ -303,13 +304,13 @@ def test_a_right_line_is_told_as_the_data_tells_it_and_scores_1_there():
     for trial in right:
         mark, board, _ = read(trial.messages)
         stones = STONE.findall("".join(codes_of(trial.messages)))
-        opening = board_shown(trial.messages[0]["content"])
-        moves = [cell for cell in range(9) if opening[cell] != "."]  # none, or the user's first
-        moves += [3 * int(row) + int(column) for row, column, _ in stones]
+        moves = [3 * int(row) + int(column) for row, column, _ in stones]
         assert ending(board)
-        gold = told(trial.messages[0]["content"], mark, moves)
+        first_words = trial.messages[0]["content"]
+        gold = told(first_words, moves)
         assert frozen_turns(trial.messages) == frozen_turns(gold)
-        facts = {"assistant": mark, "moves": moves, "set_up": 0}
+        opening = "".join(board_shown(first_words))
+        facts = {"assistant": mark, "opening": opening, "moves": moves}
         assert task.score({"messages": gold, "metadata": facts}, trial.messages).value == 1
 
 
@@ -429,9 +430,12 @@ def really_run(words, code):
 def another_game(asked):
     """Turn by turn the text of an X game where the model is O, and the other way round."""
     turns = []
+    moves = [4, 0, 2, 6, 3, 5, 1, 7, 8]
     for conversation in asked:
         mark, _, _ = read(conversation)
-        text = told("", "XO"[mark == "X"], [4, 0, 2, 6, 3, 5, 1, 7, 8])
+        shown = int(mark == "X")
+        opening = printed(path_of(moves[:shown])[-1])
+        text = told(f"Tic-tac-toe. Your move:\n{opening}", moves[shown:])
         starts = [number for number, message in enumerate(text) if message["role"] == "user"]
         turn = sum(message["role"] == "user" for message in conversation) - 1
         turns.append(Turn(text[starts[turn] + 1 : [*starts, None][turn + 1]]))

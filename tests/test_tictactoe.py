@@ -22,7 +22,7 @@ import pytest
 
 from mixgen.errors import TaskError
 from mixgen.seeding import rng
-from mixgen.tasks._game_tree import canonical_board, canonical_moves, game_tree, position_split
+from mixgen.tasks._game_tree import canonical_board, canonical_game, game_tree, position_split
 from mixgen.tasks.base import assistant, call, tool, user
 from mixgen.tasks.tictactoe import TicTacToe
 from mixgen.tools.board import EMPTY_BOARD, place, render, result, to_move
@@ -162,9 +162,9 @@ def held_out(board):
     return "test" if share < 0.1 else "validation" if share < 0.2 else "train"
 
 
-def path_of(moves):
+def path_of(moves, opening=EMPTY):
     """The boards before each move and after the last one."""
-    boards = [EMPTY]
+    boards = [opening]
     for cell in moves:
         assert cell in moves_of(boards[-1]), (moves, boards[-1])
         boards.append(after(boards[-1], cell))
@@ -189,25 +189,26 @@ def printed(board):
 # An independent storyteller and an independent reader.
 
 
-def told(opening, mark, moves, set_up=0, *, last_words=None):
+def told(first_words, moves, *, last_words=None):
     """The conversation of a game, with the outputs of the task's own tool."""
+    opening = board_shown(first_words)
+    mark = mover(opening)
     session = TicTacToe().tools()
-    messages = [user(opening)]
+    messages = [user(first_words)]
 
     def look_after(*lines):
         code = "\n".join([*lines, "print(board)"])
         messages.extend((call(code), tool(session.call("python", {"code": code}))))
 
-    shown = shown_moves(mark, set_up)
-    look_after(*row_statements(path_of(moves)[shown]))
-    for number, cell in list(enumerate(moves))[shown:]:
-        sign = "XO"[number % 2]
-        if sign != mark:
+    look_after(*row_statements(opening))
+    path = path_of(moves, opening)
+    for board, cell in zip(path, moves, strict=False):
+        if mover(board) != mark:
             messages.append(user(CELL_NAMES[cell]))
-        look_after(statement(sign, cell))
-        words = [f"I play {CELL_NAMES[cell]}."] if sign == mark else []
-        if number == len(moves) - 1:
-            words.append(last_words or verdict_of(mark, ending(path_of(moves)[-1])))
+        look_after(statement(mover(board), cell))
+        words = [f"I play {CELL_NAMES[cell]}."] if mover(board) == mark else []
+        if ending(after(board, cell)):
+            words.append(last_words or verdict_of(mark, ending(path[-1])))
         if words:
             messages.append(assistant(" ".join(words)))
     return messages
@@ -217,14 +218,9 @@ def verdict_of(mark, outcome):
     return {"Draw": "Draw.", f"{mark} wins": "I win."}.get(outcome, "You win.")
 
 
-def shown_moves(mark, set_up):
-    """How many moves the user's first words show: those set up, or their first one."""
-    return set_up or int(mark == "O")
-
-
-def board_shown(opening):
+def board_shown(first_words):
     """The board in the user's first words."""
-    rows = re.fullmatch(r".*\. .*:\n0 ([XO.]{3})\n1 ([XO.]{3})\n2 ([XO.]{3})", opening)
+    rows = re.fullmatch(r".*\. .*:\n0 ([XO.]{3})\n1 ([XO.]{3})\n2 ([XO.]{3})", first_words)
     return tuple("".join(rows.groups()))
 
 
@@ -248,13 +244,12 @@ def row_statements(board):
     return [f"board[0]='{text[:3]}'", f"board[1]='{text[3:6]}'", f"board[2]='{text[6:]}'"]
 
 
-def opening_of(example):
+def first_words_of(example):
     return example["messages"][0]["content"]
 
 
-def beginning_of(example):
-    """The board that a game begins with."""
-    return board_shown(opening_of(example))
+def num_stones(board):
+    return 9 - board.count(".")
 
 
 def within_999(count, total, share):
@@ -266,13 +261,13 @@ class Played(NamedTuple):
 
     turns: tuple
     mark: str
+    opening: tuple
     moves: tuple
     outcome: str
     split: str
     key: str
     answer: str
     difficulty: int
-    set_up: int
 
 
 def frozen_turns(messages):
@@ -295,13 +290,13 @@ def frozen(example):
     return Played(
         frozen_turns(example["messages"]),
         facts["assistant"],
+        tuple(facts["opening"]),
         tuple(facts["moves"]),
         facts["result"],
         example["split"],
         example["key"],
         example["answer"],
         example["difficulty"],
-        facts["set_up"],
     )
 
 
@@ -331,17 +326,21 @@ def examples():
         generator = rng(0, "test tictactoe", "examples")
         for _ in range(600):
             example = task.sample(generator)
-            found.setdefault(frozen(example)[:3], example)
+            found.setdefault(frozen(example)[:4], example)
     assert len(found) > 400
-    kinds = Counter(bool(example["metadata"]["set_up"]) for example in found.values())
+    kinds = Counter(is_set_up(frozen(example)) for example in found.values())
     assert min(kinds[True], kinds[False]) > 100
     return list(found.values())
 
 
-def assistant_turns(mark, moves, start=0):
-    """Each position with the assistant to move in a game, and the move, from a move's number on."""
-    pairs = list(zip(path_of(moves), moves, strict=False))[start:]
-    return [(board, cell) for board, cell in pairs if mover(board) == mark]
+def is_set_up(game):
+    return num_stones(game.opening) >= 2
+
+
+def assistant_turns(game):
+    """Each position with the assistant to move in a game, and the move."""
+    pairs = zip(path_of(game.moves, game.opening), game.moves, strict=False)
+    return [(board, cell) for board, cell in pairs if mover(board) == game.mark]
 
 
 # Facts about the game, on mixgen's own functions.
@@ -362,7 +361,7 @@ def test_full_enumeration_counts_255168_games_and_31896_up_to_symmetry():
     spellings = set()
     for moves in walk_mixgen():
         count += 1
-        spellings.add(canonical_moves(moves))
+        spellings.add(canonical_game(EMPTY_BOARD, moves))
     assert count == 255_168
     assert len(spellings) == 31_896
 
@@ -433,11 +432,11 @@ def test_the_game_tree_has_the_values_and_moves_of_an_independent_minimax():
 
 def test_every_tool_message_is_what_the_tool_prints_and_shows_the_true_board(games):
     assert games.total() == NUM_GAMES
-    for turns, mark, moves, *_, set_up in games:
+    for game in games:
         session = TicTacToe().tools()
-        boards = path_of(moves)
+        boards = path_of(game.moves, game.opening)
         shown = []
-        for (role, _, _, calls), (next_role, content, name, _) in itertools.pairwise(turns):
+        for (role, _, _, calls), (next_role, content, name, _) in itertools.pairwise(game.turns):
             if not calls:
                 assert next_role != "tool"
                 continue
@@ -446,30 +445,30 @@ def test_every_tool_message_is_what_the_tool_prints_and_shows_the_true_board(gam
             assert (kind, tool_name, argument) == ("function", "python", "code")
             assert session.call("python", {"code": code}) == content
             shown.append(content)
-        assert shown == [printed(board) for board in boards[shown_moves(mark, set_up) :]], moves
+        assert shown == [printed(board) for board in boards], game
         assert "".join(boards[-1]) == session.board
 
 
 def test_the_first_call_sets_the_board_that_is_shown_and_each_other_puts_down_one_stone(games):
-    for turns, mark, moves, *_, set_up in games:
-        shown = shown_moves(mark, set_up)
-        stones = [[statement("XO"[at % 2], cell)] for at, cell in enumerate(moves)]
-        assert calls_read(turns) == [row_statements(path_of(moves)[shown]), *stones[shown:]]
+    for game in games:
+        path = path_of(game.moves, game.opening)
+        stones = [[statement(mover(path[at]), cell)] for at, cell in enumerate(game.moves)]
+        assert calls_read(game.turns) == [row_statements(game.opening), *stones]
 
 
 def test_every_conversation_tells_its_game_truthfully_move_by_move(games):
-    for turns, mark, moves, *_, set_up in games:
-        assert turns == frozen_turns(told(turns[0][1], mark, moves, set_up))
+    for game in games:
+        assert game.turns == frozen_turns(told(game.turns[0][1], game.moves))
 
 
 def test_the_opening_shows_the_board_and_says_who_starts(games):
     openings = {0: set(), 1: set(), 2: set()}
-    for turns, mark, moves, *_, set_up in games:
-        shown = shown_moves(mark, set_up)
-        board = path_of(moves)[shown]
-        assert board_shown(turns[0][1]) == board
-        assert mover(board) == mark
-        words = turns[0][1].split(":\n")[0]
+    for game in games:
+        shown = num_stones(game.opening)
+        first_words = game.turns[0][1]
+        assert board_shown(first_words) == game.opening
+        assert mover(game.opening) == game.mark
+        words = first_words.split(":\n")[0]
         openings[min(shown, 2)].add(words)
         assert bool(re.search(r"You (start|go first|begin)$", words)) == (shown == 0)
         assert bool(re.search(r"I (start|go first|begin)$", words)) == (shown == 1)
@@ -478,15 +477,14 @@ def test_the_opening_shows_the_board_and_says_who_starts(games):
 
 def test_every_game_is_played_to_its_end_and_tool_and_last_words_state_the_result(games):
     endings = Counter()
-    for turns, mark, moves, outcome, _, _, answer, difficulty, set_up in games:
-        final = path_of(moves)[-1]
-        assert ending(final) == outcome
+    for turns, mark, opening, moves, outcome, _, _, answer, difficulty in games:
+        assert ending(path_of(moves, opening)[-1]) == outcome
         verdict = verdict_of(mark, outcome)
         assert turns[-2][1].split("\n")[-1] == outcome
         assert turns[-1][0] == "assistant"
         assert turns[-1][1] in (verdict, f"I play {CELL_NAMES[moves[-1]]}. {verdict}")
         assert answer == verdict
-        assert difficulty == len(moves) - shown_moves(mark, set_up)
+        assert difficulty == len(moves)
         for _, content, _, _ in turns[:-1]:
             assert not any(word in content for word in ("Draw.", "win."))
         endings[mark, verdict] += 1
@@ -495,8 +493,8 @@ def test_every_game_is_played_to_its_end_and_tool_and_last_words_state_the_resul
 
 def test_every_assistant_move_is_minimax_optimal(games):
     checked = 0
-    for _, mark, moves, *_, set_up in games:
-        for board, cell in assistant_turns(mark, moves, set_up):
+    for game in games:
+        for board, cell in assistant_turns(game):
             assert cell in optimal(board), (board, cell)
             checked += len(optimal(board)) < len(moves_of(board))
     assert checked > 1000
@@ -504,9 +502,9 @@ def test_every_assistant_move_is_minimax_optimal(games):
 
 def test_the_assistant_takes_every_immediate_win_and_never_loses(games):
     taken = 0
-    for _, mark, moves, outcome, *_, set_up in games:
-        assert outcome in ("Draw", f"{mark} wins")
-        for board, cell in assistant_turns(mark, moves, set_up):
+    for game in games:
+        assert game.outcome in ("Draw", f"{game.mark} wins")
+        for board, cell in assistant_turns(game):
             if wins_at_once(board):
                 assert cell in wins_at_once(board), (board, cell)
                 taken += 1
@@ -515,8 +513,8 @@ def test_the_assistant_takes_every_immediate_win_and_never_loses(games):
 
 def test_the_default_assistant_always_plays_one_move_in_one_position(default_games):
     policy = {}
-    for _, mark, moves, *_, set_up in default_games:
-        for board, cell in assistant_turns(mark, moves, set_up):
+    for game in default_games:
+        for board, cell in assistant_turns(game):
             assert policy.setdefault(board, cell) == cell
     assert len(policy) > 200
     assert sum(len(optimal(board)) > 1 for board in policy) > 50
@@ -524,8 +522,8 @@ def test_the_default_assistant_always_plays_one_move_in_one_position(default_gam
 
 def test_random_ties_plays_several_optimal_moves_in_one_position():
     found = {}
-    for _, mark, moves, *_, set_up in play(20_000, "several", random_ties=True):
-        for board, cell in assistant_turns(mark, moves, set_up):
+    for game in play(20_000, "several", random_ties=True):
+        for board, cell in assistant_turns(game):
             found.setdefault(board, set()).add(cell)
     assert found[EMPTY] == set(range(9))
     several = [board for board in found if len(found[board]) > 1]
@@ -535,7 +533,7 @@ def test_random_ties_plays_several_optimal_moves_in_one_position():
 def test_the_assistant_starts_as_often_as_asked():
     for rate in (0.0, 0.2, 0.5, 1.0):
         drawn = play(4000, "starts", assistant_starts_rate=rate)
-        started = sum(count for (_, mark, *_), count in drawn.items() if mark == "X")
+        started = sum(count for game, count in drawn.items() if game.mark == "X")
         assert within_999(started, 4000, rate)
 
 
@@ -543,10 +541,11 @@ def test_the_users_share_of_optimal_moves_is_what_is_asked():
     for rate in (0.0, 0.5, 1.0):
         drawn = play(6000, "users", user_optimal_rate=rate, assistant_starts_rate=0.0)
         expected = variance = good = 0.0
-        for (_, mark, moves, *_, set_up), count in drawn.items():
-            for board, cell in list(zip(path_of(moves), moves, strict=False))[set_up:]:
+        for game, count in drawn.items():
+            path = path_of(game.moves, game.opening)
+            for board, cell in zip(path, game.moves, strict=False):
                 best = soonest(board)
-                if mover(board) == mark or len(best) == len(moves_of(board)):
+                if mover(board) == game.mark or len(best) == len(moves_of(board)):
                     continue
                 share = rate + (1 - rate) * len(best) / len(moves_of(board))
                 expected += count * share
@@ -587,7 +586,7 @@ def test_random_users_lose_and_draw_as_often_as_the_whole_tree_says(mark, stated
     assert exact == pytest.approx(stated, abs=5e-4)
     drawn = play(30_000, "random users", random_ties=True, **random_users(mark))
     for outcome, share in ((f"{mark} wins", exact[0]), ("Draw", exact[1])):
-        count = sum(times for (_, _, _, found, *_), times in drawn.items() if found == outcome)
+        count = sum(times for game, times in drawn.items() if game.outcome == outcome)
         assert within_999(count, 30_000, share), (outcome, count)
 
 
@@ -595,12 +594,12 @@ def test_random_users_lose_and_draw_as_often_as_the_whole_tree_says(mark, stated
 def test_random_users_fare_as_the_whole_tree_says_against_the_assistant_without_coin_tosses(mark):
     drawn = play(30_000, "one policy", **random_users(mark))
     policy = {}
-    for _, _, moves, *_ in drawn:
-        policy.update(assistant_turns(mark, moves))
+    for game in drawn:
+        policy.update(assistant_turns(game))
     exact = outcome_shares(mark, lambda board: [policy[board]])
     assert exact[2] == 0
     for outcome, share in ((f"{mark} wins", exact[0]), ("Draw", exact[1])):
-        count = sum(times for (_, _, _, found, *_), times in drawn.items() if found == outcome)
+        count = sum(times for game, times in drawn.items() if game.outcome == outcome)
         assert within_999(count, 30_000, share), (outcome, count, share)
 
 
@@ -609,10 +608,9 @@ def test_random_users_fare_from_each_set_up_as_the_tree_below_it_says():
     shares = {}
     expected = variance = won = 0.0
     for game, count in drawn.items():
-        board = path_of(game.moves)[game.set_up]
-        if board not in shares:
-            shares[board] = outcome_shares(game.mark, soonest, board)
-        win, _, loss = shares[board]
+        if game.opening not in shares:
+            shares[game.opening] = outcome_shares(game.mark, soonest, game.opening)
+        win, _, loss = shares[game.opening]
         assert loss == 0
         expected += count * win
         variance += count * win * (1 - win)
@@ -630,7 +628,7 @@ def test_an_optimal_user_gets_from_a_set_up_what_the_position_is_worth():
     drawn = play(5000, "optimal", user_optimal_rate=1.0, set_up_rate=1.0)
     endings = Counter()
     for game in drawn:
-        worth = value(path_of(game.moves)[game.set_up])
+        worth = value(game.opening)
         assert game.outcome == {1: f"{game.mark} wins", 0: "Draw"}[worth]
         endings[game.outcome] += 1
     assert set(endings) == {"Draw", "X wins", "O wins"}
@@ -660,12 +658,7 @@ def set_ups():
 def test_as_many_games_are_set_up_as_asked():
     for rate in (0.0, 0.3, 0.5, 1.0):
         drawn = play(18_000, "set-up rate", set_up_rate=rate)
-        count = sum(times for game, times in drawn.items() if game.set_up)
-        assert count == sum(
-            times
-            for game, times in drawn.items()
-            if 9 - board_shown(game.turns[0][1]).count(".") > 1
-        )
+        count = sum(times for game, times in drawn.items() if is_set_up(game))
         spread = math.sqrt(18_000 * rate * (1 - rate))
         assert abs(count - 18_000 * rate) <= 4 * spread, (rate, count)
 
@@ -674,7 +667,7 @@ def test_set_ups_are_wins_blocks_and_others_as_often_and_each_position_of_a_kind
     drawn = play(30_000, "cover", set_up_rate=1.0)
     counts = Counter()
     for game, times in drawn.items():
-        counts[path_of(game.moves)[game.set_up]] += times
+        counts[game.opening] += times
     kinds = {}
     for board in all_positions():
         if not ending(board) and board.count(".") <= 7 and value(board) >= 0:
@@ -700,11 +693,11 @@ def test_set_ups_are_wins_blocks_and_others_as_often_and_each_position_of_a_kind
 
 def test_a_game_is_for_training_exactly_when_no_assistant_position_on_its_path_is_held_out(games):
     seen = Counter()
-    for _, mark, moves, _, split, *_, set_up in games:
-        asked = {held_out(board) for board, _ in assistant_turns(mark, moves, set_up)} - {"train"}
+    for game in games:
+        asked = {held_out(board) for board, _ in assistant_turns(game)} - {"train"}
         expected = "test" if "test" in asked else "validation" if asked else "train"
-        assert split == expected, moves
-        seen[split] += 1
+        assert game.split == expected, game
+        seen[expected] += 1
     assert len(seen) == 3 and min(seen.values()) > 50
 
 
@@ -722,8 +715,8 @@ def test_the_train_stream_passes_through_no_held_out_position_and_the_others_do(
         for _ in range(5000):
             example = next(stream)
             assert example["split"] == split
-            turns = assistant_turns(*facts_of(example))
-            found = {canonical(board) for board, _ in turns if 9 - board.count(".") >= 3}
+            turns = assistant_turns(frozen(example))
+            found = {canonical(board) for board, _ in turns if num_stones(board) >= 3}
             if split != "train":
                 assert any(held_out(tuple(board)) == split for board in found)
             positions[split] |= found
@@ -747,9 +740,9 @@ def test_validation_and_test_each_hold_2_to_20_percent_of_the_reachable_position
     drawn = play(20_000, "reachable", **settings)
     reachable = {
         canonical(board)
-        for _, mark, moves, *_, set_up in drawn
-        for board, _ in assistant_turns(mark, moves, set_up)
-        if 9 - board.count(".") >= 3
+        for game in drawn
+        for board, _ in assistant_turns(game)
+        if num_stones(board) >= 3
     }
     assert len(reachable) > 60
     counts = Counter(held_out(tuple(board)) for board in reachable)
@@ -760,12 +753,12 @@ def test_validation_and_test_each_hold_2_to_20_percent_of_the_reachable_position
 def test_keys_tell_games_apart_up_to_symmetry_and_splits_are_disjoint_by_key(games):
     splits = {}
     classes = {}
-    for _, mark, moves, _, split, key, *_, set_up in games:
-        assert splits.setdefault(key, split) == split
-        shown = path_of(moves)[set_up:]
-        eight_paths = zip(*(images(board) for board in shown), strict=True)
-        game = (mark, min(eight_paths))
-        assert classes.setdefault(key, game) == game
+    for game in games:
+        assert splits.setdefault(game.key, game.split) == game.split
+        path = path_of(game.moves, game.opening)
+        eight_paths = zip(*(images(board) for board in path), strict=True)
+        told_apart = (game.mark, min(eight_paths))
+        assert classes.setdefault(game.key, told_apart) == told_apart
     assert len(set(classes.values())) == len(classes) > 500
 
 
@@ -834,9 +827,10 @@ def illegal_move(example, other, draws):
     """The assistant's last call puts its stone where one lies, and the tool truly says so."""
     index = call_indices(example["messages"])[-1]
     reply = copy.deepcopy(example["messages"])
-    first = example["metadata"]["moves"][0]
-    mark = example["metadata"]["assistant"]
-    code = f"board[{first // 3}][{first % 3}]='{mark}'\nprint(board)"
+    game = frozen(example)
+    end = path_of(game.moves, game.opening)[-1]
+    taken = next(cell for cell in range(9) if end[cell] != "." and cell != game.moves[-1])
+    code = f"{statement(game.mark, taken)}\nprint(board)"
     reply[index] = call(code)
     reply = with_real_outputs(reply)
     assert reply[index + 1]["content"].startswith("error: ")
@@ -944,7 +938,7 @@ def test_a_corrupted_game_scores_below_1_and_says_why(examples, name):
     draws = random.Random(0)
     tried = 0
     for example, other in zip(examples, [*examples[7:], *examples[:7]], strict=True):
-        if name.startswith("another") and beginning_of(example) == beginning_of(other):
+        if name.startswith("another") and frozen(example).opening == frozen(other).opening:
             continue  # from one beginning the assistant may play on as in any such game
         reply = CORRUPTIONS[name](example, other, draws)
         assert reply != example["messages"]
@@ -955,13 +949,9 @@ def test_a_corrupted_game_scores_below_1_and_says_why(examples, name):
     assert tried > 100
 
 
-def facts_of(example):
-    return tuple(example["metadata"][key] for key in ("assistant", "moves", "set_up"))
-
-
-def played_on(moves, mark):
-    """A game from these moves on, by optimal ones; none if they cannot be or `mark` loses."""
-    board, played = EMPTY, []
+def played_on(opening, moves, mark):
+    """Moves that go on from these, by optimal ones; none if they cannot be or `mark` loses."""
+    board, played = opening, []
     while not ending(board):
         cell = moves[len(played)] if len(played) < len(moves) else optimal(board)[0]
         if cell not in moves_of(board):
@@ -973,10 +963,10 @@ def played_on(moves, mark):
 
 def continuations(example, draws, *, want):
     """Moves that leave the example at an assistant's move and end as wanted; None if none found."""
-    mark, moves, set_up = facts_of(example)
-    path = path_of(moves)
+    _, mark, opening, moves, *_ = frozen(example)
+    path = path_of(moves, opening)
     for _ in range(20):
-        turns = [n for n, board in enumerate(path[:-1]) if mover(board) == mark and n >= set_up]
+        turns = [number for number, board in enumerate(path[:-1]) if mover(board) == mark]
         start = draws.choice(turns)
         choices = [cell for cell in moves_of(path[start]) if cell != moves[start]]
         if want != "lost":
@@ -1005,11 +995,10 @@ def test_a_game_that_is_not_lost_scores_1_though_the_assistant_moves_otherwise(e
     for example in examples:
         played = continuations(example, draws, want="not lost")
         if played:
-            mark, _, set_up = facts_of(example)
-            reply = told(opening_of(example), mark, played, set_up)
+            reply = told(first_words_of(example), played)
             score = task.score(example, reply)
             assert score.value == 1, (score, played)
-            from_set_ups += bool(set_up)
+            from_set_ups += is_set_up(frozen(example))
             verdicts[reply[-1]["content"].split(". ")[-1]] += 1
     assert verdicts["Draw."] > 50
     assert verdicts["I win."] > 50
@@ -1024,8 +1013,7 @@ def test_a_lost_game_scores_below_1_whatever_is_said_at_its_end(examples):
         played = continuations(example, draws, want="lost")
         for last_words in (None, "I win.", "Draw.", "You win."):
             if played:
-                mark, _, set_up = facts_of(example)
-                reply = told(opening_of(example), mark, played, set_up, last_words=last_words)
+                reply = told(first_words_of(example), played, last_words=last_words)
                 assert task.score(example, reply).value < 1
                 tried += 1
     assert tried > 400
@@ -1035,13 +1023,13 @@ def test_a_user_who_moves_otherwise_before_the_assistant_does_is_another_game(ex
     task = TicTacToe()
     tried = 0
     for example in examples:
-        mark, moves, set_up = facts_of(example)
-        for number, board in enumerate(path_of(moves)[:-1]):
+        _, mark, opening, moves, *_ = frozen(example)
+        for number, board in enumerate(path_of(moves, opening)[:-1]):
             others = [cell for cell in moves_of(board) if cell != moves[number]]
-            if mover(board) == mark or number < max(set_up, 1) or not others:
+            if mover(board) == mark or not others:
                 continue
-            if played := played_on([*moves[:number], others[0]], mark):
-                reply = told(opening_of(example), mark, played, set_up)
+            if played := played_on(opening, [*moves[:number], others[0]], mark):
+                reply = told(first_words_of(example), played)
                 assert task.score(example, reply).value < 1
                 tried += 1
     assert tried > 100
@@ -1111,7 +1099,7 @@ def test_a_set_up_that_is_put_down_wrongly_scores_below_1(examples, name):
     task = TicTacToe()
     tried = 0
     for example in examples:
-        if example["metadata"]["set_up"]:
+        if is_set_up(frozen(example)):
             reply = SET_UP_CORRUPTIONS[name](example)
             assert reply != example["messages"]
             assert task.score(example, reply).value < 1, reply
@@ -1119,17 +1107,21 @@ def test_a_set_up_that_is_put_down_wrongly_scores_below_1(examples, name):
     assert tried > 100
 
 
-def test_a_true_game_from_a_set_up_with_one_stone_elsewhere_scores_below_1(examples):
+def test_a_true_game_from_another_board_than_the_one_shown_scores_below_1(examples):
+    """One stone lies elsewhere; the game is told truly from there, but for the user's words."""
     task = TicTacToe()
     tried = Counter()
     for example in examples:
-        mark, moves, set_up = facts_of(example)
-        for number, cell in itertools.product(range(set_up), range(9)):
-            others = [*moves[:number], cell, *moves[number + 1 : set_up]]
-            played = played_on(others, mark)
-            if others != moves[:set_up] and len(played) > set_up:
-                reply = told(opening_of(example), mark, played, set_up)
+        _, mark, opening, *_ = frozen(example)
+        stones = [cell for cell in range(9) if opening[cell] != "."]
+        for old, new in itertools.product(stones, moves_of(opening)):
+            board = list(opening)
+            board[new], board[old] = board[old], "."
+            if played := played_on(tuple(board), [], mark):
+                words = first_words_of(example).split("\n")[0]
+                reply = told(f"{words}\n{printed(tuple(board))}", played)
+                reply[0] = example["messages"][0]
                 assert task.score(example, reply).value < 1, reply
-                tried[number] += 1
-    assert sorted(tried) == list(range(8))
+                tried[len(stones)] += 1
+    assert sorted(tried) == list(range(1, 9))
     assert tried.total() > 500

@@ -48,21 +48,15 @@ class Position(NamedTuple):
     split: str
 
 
-def canonical_moves(cells: Sequence[int]) -> str:
-    """The first in order of a game's eight symmetric spellings, each the digits of its cells."""
-    moves = bytes(cells)
-    return min([moves.translate(spelling) for spelling in _SPELLINGS]).decode()
-
-
 def canonical_board(board: str) -> str:
     """The first in order of a board's eight symmetric images."""
     return min(_images(board))
 
 
-def canonical_set_up(board: str, cells: Sequence[int]) -> str:
-    """The first in order of a game's eight spellings: the board it goes on from, then its moves."""
+def canonical_game(opening: str, cells: Sequence[int]) -> str:
+    """The first in order of a game's eight spellings: the board it begins with, then its moves."""
     moves = bytes(cells)
-    spelled = zip(_images(board), _SPELLINGS, strict=True)
+    spelled = zip(_images(opening), _SPELLINGS, strict=True)
     return min([image + moves.translate(spelling).decode() for image, spelling in spelled])
 
 
@@ -159,13 +153,6 @@ def draw_set_up(mark: str, draw: Callable[[], float]) -> str:
     kinds = set_ups(mark)
     boards = kinds[int(draw() * len(kinds))]
     return boards[int(draw() * len(boards))]
-
-
-def moves_to(board: str) -> list[int]:
-    """Moves that come to a board whose game goes on: each side's cells in order."""
-    x_cells, o_cells = ([cell for cell in range(9) if board[cell] == mark] for mark in "XO")
-    moves = [cell for pair in zip(x_cells, o_cells, strict=False) for cell in pair]
-    return moves if len(x_cells) == len(o_cells) else [*moves, x_cells[-1]]
 
 
 def position_split(board: str) -> str:

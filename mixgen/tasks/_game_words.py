@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final
 
 from mixgen.tasks.messages import Message, assistant, call, tool, user
-from mixgen.tools.board import EMPTY_BOARD, opponent, place, render, result
+from mixgen.tools.board import opponent, place, render, result
 
 CELLS: Final = (
     "top left",
@@ -43,39 +44,6 @@ PLACE: Final = {
 }
 PRINT: Final = "print(board)"
 I_PLAY: Final = [f"I play {name}." for name in CELLS]
-
-
-class Game(NamedTuple):
-    """A game, finished or not.
-
-    Attributes:
-        mark: The assistant's mark.
-        cells: The cell of each move.
-        boards: The board after each move.
-        split: Where it belongs, or empty where that is not asked.
-        set_up: How many of the moves come to the position that the game goes on from, if to any.
-    """
-
-    mark: str
-    cells: list[int]
-    boards: list[str]
-    split: str
-    set_up: int = 0
-
-    @property
-    def shown(self) -> int:
-        """How many moves the user's first words show."""
-        return num_shown(self.mark, self.set_up)
-
-    @property
-    def opening(self) -> str:
-        """The board that the user's first words show."""
-        return self.boards[self.shown - 1] if self.shown else EMPTY_BOARD
-
-
-def num_shown(mark: str, set_up: int) -> int:
-    """How many moves the user's first words show: those that are set up, or the user's first."""
-    return set_up or int(mark == "O")
 
 
 def opening_words(board: str, wording: int) -> str:
@@ -118,26 +86,39 @@ def turn_messages(mark: str, user_code: str, own: int | None, board: str) -> lis
     return [*messages, assistant(claims(mark, own, board))]
 
 
-def tell(game: Game, wording: int) -> list[Message]:
-    """The conversation of a finished game."""
-    mark, cells, boards = game.mark, game.cells, game.boards
+def tell(mark: str, opening: str, cells: Sequence[int], wording: int) -> list[Message]:
+    """The conversation of a finished game.
+
+    Args:
+        mark: The assistant's.
+        opening: The board that the user shows first, with the assistant to move.
+        cells: The cell of each move after it.
+        wording: Which of the wordings the user opens with.
+    """
     theirs = opponent(mark)
-    messages = [user(opening_words(game.opening, wording))]
-    board, user_code = game.opening, rows_code(game.opening)
-    for at in range(game.shown, len(cells) + 1, 2):  # moves made when the assistant's turn comes
-        if at > game.shown:
+    board = opening
+    messages = [user(opening_words(board, wording))]
+    user_code = rows_code(board)
+    for at in range(0, len(cells) + 1, 2):  # moves made when the assistant's turn comes
+        if at:
             messages.append(user(CELLS[cells[at - 1]]))
-            board, user_code = boards[at - 1], PLACE[theirs][cells[at - 1]]
+            board = place(board, cells[at - 1], theirs)
+            user_code = PLACE[theirs][cells[at - 1]]
         own = cells[at] if at < len(cells) else None
         messages += turn_messages(mark, user_code, own, board)
+        if own is not None:
+            board = place(board, own, mark)
     return messages
 
 
-def wording_of(game: Game, opening: str) -> int:
-    """Which wording of a game's opening this is.
+def wording_of(opening: str, words: str) -> int:
+    """Which of the wordings the user's first words are.
+
+    Args:
+        opening: The board that they show.
+        words: The words.
 
     Raises:
-        ValueError: It opens another game.
+        ValueError: They are none for this board.
     """
-    wordings = [opening_words(game.opening, number) for number in range(NUM_WORDINGS)]
-    return wordings.index(opening)
+    return [opening_words(opening, number) for number in range(NUM_WORDINGS)].index(words)

@@ -34,25 +34,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from mixgen.errors import TaskError
 from mixgen.tasks._game_set_ups import from_set_ups
-from mixgen.tasks._game_tree import (
-    canonical_moves,
-    canonical_set_up,
-    draw_set_up,
-    game_tree,
-    moves_to,
-)
+from mixgen.tasks._game_tree import Position, canonical_game, draw_set_up, game_tree
 from mixgen.tasks._game_walk import Line, metrics_of, trials_of, walk
 from mixgen.tasks._game_words import (
     NUM_WORDINGS,
     PLACE,
     PRINT,
-    Game,
     last_words,
-    num_shown,
     tell,
     wording_of,
 )
@@ -85,6 +77,14 @@ NOTE: Final = (
     "such moves alone."
 )
 SET_UP_NOTE: Final = " From set-ups: {} held-out positions, one move each."
+
+
+class _Game(NamedTuple):
+    mark: str  # the assistant's
+    opening: str  # the board that the user's first words show, with the assistant to move
+    cells: list[int]  # of each move after it
+    ending: str  # what `result` says of the last board
+    split: str
 
 
 @register
@@ -162,50 +162,46 @@ class TicTacToe(Task):
             note=NOTE + (SET_UP_NOTE.format(len(moves)) if moves else ""),
         )
 
-    def _example(self, game: Game, draw: Callable[[], float]) -> Example:
-        ending = result(game.boards[-1])
-        if start := game.set_up:
-            key = canonical_set_up(game.boards[start - 1], game.cells[start:])
-        else:
-            key = canonical_moves(game.cells)
+    def _example(self, game: _Game, draw: Callable[[], float]) -> Example:
+        mark, opening, cells, ending, split = game
         return self.example(
-            key=game.mark + key,
-            messages=tell(game, int(draw() * NUM_WORDINGS)),
-            answer=last_words(game.mark, ending),
-            difficulty=len(game.cells) - game.shown,
-            metadata={
-                "assistant": game.mark,
-                "moves": game.cells,
-                "set_up": game.set_up,
-                "result": ending,
-            },
-            split=game.split,
+            key=mark + canonical_game(opening, cells),
+            messages=tell(mark, opening, cells, int(draw() * NUM_WORDINGS)),
+            answer=last_words(mark, ending),
+            difficulty=len(cells),
+            metadata={"assistant": mark, "opening": opening, "moves": cells, "result": ending},
+            split=split,
         )
 
-    def _play(self, draw: Callable[[], float]) -> Game:
+    def _play(self, draw: Callable[[], float]) -> _Game:
         tree = game_tree()
         config = self.config
+
+        def users_move(position: Position) -> int:
+            options = position.best if draw() < config.user_optimal_rate else position.legal
+            return options[int(draw() * len(options))]
+
         mark = "X" if draw() < config.assistant_starts_rate else "O"
-        given = moves_to(draw_set_up(mark, draw)) if draw() < config.set_up_rate else []
-        board = EMPTY_BOARD
+        opening = EMPTY_BOARD
+        if draw() < config.set_up_rate:
+            opening = draw_set_up(mark, draw)
+        elif mark == "O":
+            position = tree[EMPTY_BOARD]
+            opening = position.boards[users_move(position)]
+        board = opening
         cells: list[int] = []
-        boards: list[str] = []
         split = "train"
         while position := tree.get(board):
-            if len(cells) < len(given):
-                cell = given[len(cells)]
-            elif to_move(board) == mark:
+            if to_move(board) == mark:
                 if position.split != "train" and split != "test":
                     split = position.split
                 options = position.best
                 cell = options[int(draw() * len(options))] if config.random_ties else options[0]
             else:
-                options = position.best if draw() < config.user_optimal_rate else position.legal
-                cell = options[int(draw() * len(options))]
+                cell = users_move(position)
             board = position.boards[cell]
             cells.append(cell)
-            boards.append(board)
-        return Game(mark, cells, boards, split, len(given))
+        return _Game(mark, opening, cells, result(board), split)
 
     def score(self, example: Example, reply: Sequence[Message]) -> Score:
         """1 if the example's opening is played on to the end: legally, truthfully and not lost.
@@ -219,16 +215,12 @@ class TicTacToe(Task):
 def _first_fault(example: Example, reply: Sequence[Message]) -> str:
     """What is wrong with a game, if anything: it is read move by move and told again."""
     facts = example["metadata"]
-    mark, right_moves, set_up = facts["assistant"], facts["moves"], facts["set_up"]
+    mark, opening, right_cells = facts["assistant"], facts["opening"], facts["moves"]
     if reply[0]["content"] != example["messages"][0]["content"]:
         return "another game"
-    cells = right_moves[: num_shown(mark, set_up)]
-    boards: list[str] = []
-    board = EMPTY_BOARD
-    for cell in cells:
-        board = place(board, cell, to_move(board))
-        boards.append(board)
-    for message in [one for one in reply if one["tool_calls"]][1:]:  # the first sets this up
+    board = opening
+    cells: list[int] = []
+    for message in [one for one in reply if one["tool_calls"]][1:]:  # the first sets the board
         (tool_call,) = message["tool_calls"]
         *lines, last_line = tool_call["function"]["arguments"]["code"].split("\n")
         if last_line != PRINT:
@@ -238,19 +230,17 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
             if board[cell] != "." or result(board):
                 return f"illegal move {line}"
             is_users = to_move(board) != mark
-            if is_users and cells == right_moves[: len(cells)] and cell != right_moves[len(cells)]:
+            if is_users and cells == right_cells[: len(cells)] and cell != right_cells[len(cells)]:
                 return "another game"
             board = place(board, cell, to_move(board))
             cells.append(cell)
-            boards.append(board)
     if not result(board):
         return "the game is not played to its end"
     if winner(board) not in ("", mark):
         return "lost"
-    game = Game(mark, cells, boards, "", set_up)
-    told = tell(game, wording_of(game, reply[0]["content"]))
-    for expected, given_message in zip(told, reply, strict=False):
+    told = tell(mark, opening, cells, wording_of(opening, reply[0]["content"]))
+    for expected, given in zip(told, reply, strict=False):
         for part in ("role", "content", "tool_calls"):
-            if expected[part] != given_message[part]:
-                return f"a message says {given_message[part]!r} where {expected[part]!r} is true"
+            if expected[part] != given[part]:
+                return f"a message says {given[part]!r} where {expected[part]!r} is true"
     return "" if len(told) == len(reply) else "messages beyond the game"
