@@ -98,8 +98,16 @@ def test_a_number_is_cut_into_pairs_of_digits_from_its_start(renderer, tokenizer
 
 
 def test_what_is_decided_at_once_is_one_token(renderer):
-    boards = ("board[1][2]='X'\nprint(board)", "0 XO.\n", "2 ...", "board[0]=", "'.XO'\n")
-    phrases = ("top left", "bottom right", "The answer is", "I play center.", " I win.", "cos(")
+    boards = ("board[1][2]='X'\nprint(board)", "XO.\n", "...\n", "board[0]=", "'.XO'\n")
+    phrases = (
+        "top left",
+        "bottom right",
+        "The answer is",
+        "I play center.",
+        " I win.",
+        "cos(",
+        " You play O:\n",
+    )
     for text in boards + phrases:
         assert len(renderer.text_ids(text)) == 1, text
 

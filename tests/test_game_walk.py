@@ -369,7 +369,7 @@ def test_every_held_out_position_is_tried_once_from_a_set_up(name, split):
         assert move.cell == POLICIES[name](tuple(move.board))
     openings = [conversation[0]["content"] for conversation in asked[0]]
     assert [len(conversation) for conversation in asked[0]] == [1] * len(boards)
-    for words in ("So far", "Your move", "We had"):
+    for words in ("You are", "You play", "Your mark is"):
         assert sum(words in opening for opening in openings) > len(boards) / 4
     result = tried(player(POLICIES[name]), split, num_examples=1000)
     good = sum(POLICIES[name](board) in optimal(board) for board in boards)
@@ -435,7 +435,7 @@ def another_game(asked):
         mark, _, _ = read(conversation)
         shown = int(mark == "X")
         opening = printed(path_of(moves[:shown])[-1])
-        text = told(f"Tic-tac-toe. Your move:\n{opening}", moves[shown:])
+        text = told(f"Tic-tac-toe. You are {'XO'[shown]}:\n{opening}", moves[shown:])
         starts = [number for number, message in enumerate(text) if message["role"] == "user"]
         turn = sum(message["role"] == "user" for message in conversation) - 1
         turns.append(Turn(text[starts[turn] + 1 : [*starts, None][turn + 1]]))
@@ -446,8 +446,8 @@ TAGS = "<|python_start|>board[0][0]='X'<|python_end|><|output_start|>X wins<|out
 Z = "board[0][0]='Z'\nprint(board)"
 ONE_MOVE = "board[1][1]='X'\nprint(board)"
 CONSTANTS = {
-    "a Z and a false O wins": a_turn("I play top left. O wins", Z, "0 Z..\n1 ...\n2 ...\nO wins"),
-    "a Z that is claimed as a win": a_turn("I win.", Z, "0 Z..\n1 ...\n2 ...\nO wins"),
+    "a Z and a false O wins": a_turn("I play top left. O wins", Z, "Z..\n...\n...\nO wins"),
+    "a Z that is claimed as a win": a_turn("I win.", Z, "Z..\n...\n...\nO wins"),
     "a Z, and what the tool says of it": really_run("I win.", Z),
     "one legal move for ever": really_run("I play center.", ONE_MOVE),
     "tag soup": Turn([assistant(TAGS * 10)]),
@@ -455,7 +455,7 @@ CONSTANTS = {
     "nothing": Turn([]),
     "empty words": Turn([assistant("")]),
     "a verdict alone": Turn([assistant("I win.")]),
-    "a call without an end": Turn([call(ONE_MOVE), tool("0 ...\n1 .X.\n2 ...")]),
+    "a call without an end": Turn([call(ONE_MOVE), tool("...\n.X.\n...\n")]),
     "a call of what is no text": a_turn("I win.", 7, "error: no"),
 }
 FAKES = {

@@ -154,7 +154,7 @@ def test_later_turns_go_on_from_what_the_tools_did_before():
     conversation = [
         user("hello"),
         call("board[1][1]='X'\nprint(board)"),
-        tool("0 ...\n1 .X.\n2 ..."),
+        tool("...\n.X.\n...\n"),
         assistant("I play center."),
         user("What is 3 plus 4?"),
     ]

@@ -609,15 +609,15 @@ def assert_refused(session, code, reason):
 
 def test_a_board_keeps_its_stones_between_calls_and_shows_them():
     session = BoardSession()
-    assert state(session) == "0 ...\n1 ...\n2 ..."
-    assert session.call("python", {"code": f"{move(4, 'X')}\n{SHOW}"}) == "0 ...\n1 .X.\n2 ..."
+    assert state(session) == "...\n...\n...\n"
+    assert session.call("python", {"code": f"{move(4, 'X')}\n{SHOW}"}) == "...\n.X.\n...\n"
     assert (
         session.call("python", {"code": f"{move(0, 'O')}\n{move(8, 'X')}\n{SHOW}"})
-        == "0 O..\n1 .X.\n2 ..X"
+        == "O..\n.X.\n..X\n"
     )
     assert (
         session.call("python", {"code": f"{SHOW}\n{move(1, 'O')}\n{SHOW}"})
-        == "0 O..\n1 .X.\n2 ..X\n0 OO.\n1 .X.\n2 ..X"
+        == "O..\n.X.\n..X\n\nOO.\n.X.\n..X\n"
     )
     assert BoardSession().board == EMPTY_BOARD == "." * 9
 
@@ -625,10 +625,10 @@ def test_a_board_keeps_its_stones_between_calls_and_shows_them():
 @pytest.mark.parametrize(
     ("cells", "shown"),
     [
-        ((0, 3, 1, 4, 2), "0 XXX\n1 OO.\n2 ...\nX wins"),
-        ((0, 2, 1, 4, 3, 6), "0 XXO\n1 XO.\n2 O..\nO wins"),
-        ((0, 1, 2, 4, 3, 5, 7, 6, 8), "0 XOX\n1 XOO\n2 OXX\nDraw"),
-        ((0, 1, 2, 3, 4, 5, 7, 6, 8), "0 XOX\n1 OXO\n2 OXX\nX wins"),
+        ((0, 3, 1, 4, 2), "XXX\nOO.\n...\nX wins"),
+        ((0, 2, 1, 4, 3, 6), "XXO\nXO.\nO..\nO wins"),
+        ((0, 1, 2, 4, 3, 5, 7, 6, 8), "XOX\nXOO\nOXX\nDraw"),
+        ((0, 1, 2, 3, 4, 5, 7, 6, 8), "XOX\nOXO\nOXX\nX wins"),
     ],
 )
 def test_a_finished_game_shows_its_result_and_takes_no_further_move(cells, shown):
@@ -657,7 +657,7 @@ def test_a_call_that_fails_on_its_last_line_changes_nothing():
     assert_refused(session, f"{move(0, 'O')}\n{move(8, 'X')}\n{SHOW}\n{move(8, 'O')}", "taken")
     assert_refused(session, f"{move(0, 'O')}\n{SHOW}\nfoo", "not board[row][column]")
     assert_refused(session, f"{move(0, 'O')}\n{SHOW}\n" * 30, "256 characters")
-    assert session.call("python", {"code": f"{move(0, 'O')}\n{SHOW}"}) == "0 O..\n1 .X.\n2 ..."
+    assert session.call("python", {"code": f"{move(0, 'O')}\n{SHOW}"}) == "O..\n.X.\n...\n"
 
 
 def set_rows(stones):
@@ -674,7 +674,7 @@ def test_rows_are_set_to_any_position_of_a_game_that_goes_on_and_to_no_other():
             assert session.board == EMPTY_BOARD
         else:
             assert session.board == stones
-            assert output == f"0 {stones[:3]}\n1 {stones[3:6]}\n2 {stones[6:]}"
+            assert output == f"{stones[:3]}\n{stones[3:6]}\n{stones[6:]}\n"
             accepted.add(stones)
     assert len(accepted) == 4520
     assert accepted == set(game_tree())
@@ -683,10 +683,10 @@ def test_rows_are_set_to_any_position_of_a_game_that_goes_on_and_to_no_other():
 def test_a_game_goes_on_from_rows_as_from_moves():
     session = BoardSession()
     code = f"board[1]='.X.'\n{move(0, 'O')}\n{SHOW}"
-    assert session.call("python", {"code": code}) == "0 O..\n1 .X.\n2 ..."
+    assert session.call("python", {"code": code}) == "O..\n.X.\n...\n"
     assert_refused(session, move(0, "X"), "board[0][0] is taken")
     assert_refused(session, move(1, "O"), "it is X's move")
-    assert session.call("python", {"code": f"{move(1, 'X')}\n{SHOW}"}) == "0 OX.\n1 .X.\n2 ..."
+    assert session.call("python", {"code": f"{move(1, 'X')}\n{SHOW}"}) == "OX.\n.X.\n...\n"
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,11 @@ PIECES: Final = "|".join(
         r"board\[[0-9]\]\[[0-9]\]='[XO]'\n?(?:print\(board\))?",  # a move, and the look after it
         r"board\[[0-9]\]=|'[XO.]{3}'\n?",  # a row that is set; what it is set to
         r"[ \n]?[a-z]+\([a-z]+\)",  # the call of a function on a name
-        r"[0-2] [XO.]{3}(?![A-Za-z])\n?",  # a row of a board
+        r"[XO.]{3}\n",  # a row of a board
         r"[0-9]{1,2}",  # two digits of a number, from its start
-        # A phrase: words, and what ends them: a bracket, or a stop and the end of its line.
-        r"[ \n]?[A-Za-z][a-z']*(?:[ -][a-z']+)*(?:[\[(]|[.?:,!](?![0-9])\n?)?",
+        # A phrase: words and marks, and what ends them: a bracket, or a stop and its line's end.
+        r"[ \n]?[A-Za-z][a-z']*(?:[ -](?:[a-z']+|[XO](?![A-Za-z])))*"
+        r"(?:[\[(]|[.?:,!](?![0-9])\n?)?",
         r"[ \n]?[A-Z.](?![a-z])",  # single capitals and points, as of a decimal
         r" ?(?:\*\*|//|[+\-*/%^=×÷]) ?",  # an operator with the spaces around it
         r"[ \n]?\(",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mixgen.tasks.messages import Message, assistant, call, tool, user
-from mixgen.tools.board import opponent, place, render, result
+from mixgen.tools.board import opponent, place, render, result, to_move
 
 CELLS: Final = (
     "top left",
@@ -19,26 +19,17 @@ CELLS: Final = (
     "bottom",
     "bottom right",
 )
-# The user's first words, before the board that they show, in three wordings: where the assistant
-# starts, where the user has started, and where there are more stones.
-STARTS: Final = (
-    (
-        "Tic-tac-toe. You start:\n",
-        "Let's play tic-tac-toe. You go first:\n",
-        "Please play tic-tac-toe. You begin:\n",
-    ),
-    (
-        "Tic-tac-toe. I start:\n",
-        "Let's play tic-tac-toe. I go first:\n",
-        "Please play tic-tac-toe. I begin:\n",
-    ),
-    (
-        "Tic-tac-toe. Your move:\n",
-        "Let's play tic-tac-toe. We had:\n",
-        "Please play tic-tac-toe. So far:\n",
-    ),
-)
-NUM_WORDINGS: Final = len(STARTS[0])
+# The user's first words, before the board that they show, in three wordings for each mark of the
+# assistant.
+OPENINGS: Final = {
+    mark: (
+        f"Tic-tac-toe. You are {mark}:\n",
+        f"Let's play tic-tac-toe. You play {mark}:\n",
+        f"Please play tic-tac-toe. Your mark is {mark}:\n",
+    )
+    for mark in "XO"
+}
+NUM_WORDINGS: Final = len(OPENINGS["X"])
 PLACE: Final = {
     mark: [f"board[{cell // 3}][{cell % 3}]='{mark}'\n" for cell in range(9)] for mark in "XO"
 }
@@ -48,8 +39,7 @@ I_PLAY: Final = [f"I play {name}." for name in CELLS]
 
 def opening_words(board: str, wording: int) -> str:
     """What the user says first, with the board that the assistant has to move on."""
-    num_stones = 9 - board.count(".")
-    return STARTS[min(num_stones, 2)][wording] + render(board)
+    return OPENINGS[to_move(board)][wording] + render(board)
 
 
 def rows_code(board: str) -> str:

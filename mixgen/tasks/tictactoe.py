@@ -1,9 +1,9 @@
 """Tic-tac-toe: a whole game, played move by move on a board that lives in the python tool.
 
-    user       Tic-tac-toe. I start:
-               0 ...
-               1 .X.
-               2 ...
+    user       Tic-tac-toe. You are O:
+               ...
+               .X.
+               ...
     assistant  python: board[0]='...'
                        board[1]='.X.'
                        board[2]='...'
@@ -11,9 +11,9 @@
     tool       (the board)
     assistant  python: board[0][0]='O'
                        print(board)
-    tool       0 O..
-               1 .X.
-               2 ...
+    tool       O..
+               .X.
+               ...
     assistant  I play top left.
     user       bottom
 

@@ -1,10 +1,10 @@
 """The referee of tic-tac-toe: a board that lives in the python tool for a whole conversation.
 
 In go statements `board[r][c]='X'`, `board[r][c]='O'` and `print(board)`, one a line; out comes what
-a `print` shows: three rows, each its number and three characters, and the result once the game is
-over. An illegal move changes nothing and says why. To go on from a position, lines `board[r]='X.O'`
-come first, on an empty board. A board is a string of nine characters, row by row: `X`, `O` or `.`
-for an empty cell.
+a `print` shows: a line for each row and one for the result, empty until the game is over. An
+illegal move changes nothing and says why. To go on from a position, lines `board[r]='X.O'` come
+first, on an empty board. A board is a string of nine characters, row by row: `X`, `O` or `.` for an
+empty cell.
 """
 
 from __future__ import annotations
@@ -74,13 +74,12 @@ def render(board: str) -> str:
 
     Example:
         >>> print(render("XOXXOOOXX"))
-        0 XOX
-        1 XOO
-        2 OXX
+        XOX
+        XOO
+        OXX
         Draw
     """
-    rows = [f"{row} {board[3 * row : 3 * row + 3]}" for row in range(3)]
-    return "\n".join([*rows, result(board)] if result(board) else rows)
+    return "\n".join([board[:3], board[3:6], board[6:], result(board)])
 
 
 def place(board: str, cell: int, mark: str) -> str:
@@ -94,7 +93,7 @@ class BoardSession:
     Example:
         >>> game = BoardSession()
         >>> game.call("python", {"code": "board[1][1]='X'\\nprint(board)"})
-        '0 ...\\n1 .X.\\n2 ...'
+        '...\\n.X.\\n...\\n'
         >>> game.call("python", {"code": "board[1][1]='O'"})
         'error: board[1][1] is taken'
     """
