@@ -186,8 +186,8 @@ class TicTacToe(Task):
         if draw() < config.set_up_rate:
             opening = draw_set_up(mark, draw)
         elif mark == "O":
-            position = tree[EMPTY_BOARD]
-            opening = position.boards[users_move(position)]
+            start = tree[EMPTY_BOARD]
+            opening = start.boards[users_move(start)]
         board = opening
         cells: list[int] = []
         split = "train"
