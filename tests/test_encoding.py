@@ -98,11 +98,18 @@ def test_a_number_is_cut_into_pairs_of_digits_from_its_start(renderer, tokenizer
 
 
 def test_what_is_decided_at_once_is_one_token(renderer):
-    boards = ("board[1][2]='X'\nprint(board)", "XO.\n", "...\n", "board[0]=", "'.XO'\n")
+    boards = (
+        "board[1][2]='X'\nprint(board)",
+        "board[0]='.XO'\n",
+        "board[2]='.XO'\nprint(board)",
+        "XO.\n",
+        "...\n",
+    )
     phrases = (
         "top left",
         "bottom right",
-        "The answer is",
+        "The answer is ",
+        " divided by ",
         "I play center.",
         " I win.",
         "cos(",

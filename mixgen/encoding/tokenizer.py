@@ -54,14 +54,15 @@ SPECIAL_ROLES: Final[dict[str, Any]] = {
 # Alternatives in order. Together they match any text: its pieces join to the text itself.
 PIECES: Final = "|".join(
     [
-        r"board\[[0-9]\]\[[0-9]\]='[XO]'\n?(?:print\(board\))?",  # a move, and the look after it
-        r"board\[[0-9]\]=|'[XO.]{3}'\n?",  # a row that is set; what it is set to
+        # A move or a row that is set, and the look after it.
+        r"board\[[0-9]\](?:\[[0-9]\])?='[XO.]+'\n?(?:print\(board\))?",
         r"[ \n]?[a-z]+\([a-z]+\)",  # the call of a function on a name
         r"[XO.]{3}\n",  # a row of a board
         r"[0-9]{1,2}",  # two digits of a number, from its start
-        # A phrase: words and marks, and what ends them: a bracket, or a stop and its line's end.
+        # A phrase: words and marks, and what ends them: a bracket, a stop and its line's end, or
+        # the space before a number.
         r"[ \n]?[A-Za-z][a-z']*(?:[ -](?:[a-z']+|[XO](?![A-Za-z])))*"
-        r"(?:[\[(]|[.?:,!](?![0-9])\n?)?",
+        r"(?:[\[(]|[.?:,!](?![0-9])\n?| (?![^0-9]))?",
         r"[ \n]?[A-Z.](?![a-z])",  # single capitals and points, as of a decimal
         r" ?(?:\*\*|//|[+\-*/%^=×÷]) ?",  # an operator with the spaces around it
         r"[ \n]?\(",
