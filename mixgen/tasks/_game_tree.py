@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 from mixgen.tasks.base import split_of
 from mixgen.tools.board import EMPTY_BOARD, opponent, place, result, to_move, winner
 
-PREFERENCE: Final = (4, 0, 2, 6, 8, 1, 3, 5, 7)  # among equally good moves: center, corners, edges
 HELD_OUT_POSITION_SHARE: Final = 0.1  # of the positions, in validation and in test each
 HELD_OUT_STONES: Final = 3  # fewest stones on a position that may be held out
 SYMMETRIES: Final = tuple(
@@ -30,8 +29,9 @@ class Position(NamedTuple):
         legal: The empty cells.
         value: For the side to move, if both play well: 1 a win, 0 a draw, -1 a loss.
         optimal: The moves that keep this value.
-        best: Of these the ones that win soonest, draw, or lose latest: first those that do best
-            against random replies, then in the order of `PREFERENCE`.
+        best: Of these the ones that win soonest, draw, or lose latest.
+        preferred: Of these the ones that do best against random replies. With too few stones to be
+            held out, the first of them: an opening to be learned by heart.
         boards: The board after a move on each of the nine cells; empty where a stone lies.
         wins: The cells that complete a line of the side to move.
         blocks: The cells that would complete one of its opponent.
@@ -42,6 +42,7 @@ class Position(NamedTuple):
     value: int
     optimal: tuple[int, ...]
     best: tuple[int, ...]
+    preferred: tuple[int, ...]
     boards: tuple[str, ...]
     wins: tuple[int, ...]
     blocks: tuple[int, ...]
@@ -96,19 +97,21 @@ def game_tree() -> dict[str, Position]:
         mark = to_move(board)
         boards = boards_after(board)
         legal = tuple(cell for cell in range(9) if boards[cell])
-        best = [cell for cell in PREFERENCE if boards[cell] and -values[boards[cell]] == worth]
-        best.sort(key=lambda cell: -hopes[boards[cell]][mark])
+        best = tuple(cell for cell in legal if -values[boards[cell]] == worth)
+        hope = max(hopes[boards[cell]][mark] for cell in best)
         hopes[board] = {
-            mark: hopes[boards[best[0]]][mark],
+            mark: hope,
             opponent(mark): Fraction(
                 sum(hopes[boards[cell]][opponent(mark)] for cell in legal), len(legal)
             ),
         }
+        preferred = tuple(cell for cell in best if hopes[boards[cell]][mark] == hope)
         tree[board] = Position(
             legal=legal,
             value=_sign(worth),
             optimal=tuple(cell for cell in legal if _sign(-values[boards[cell]]) == _sign(worth)),
-            best=tuple(best),
+            best=best,
+            preferred=preferred if num_stones(board) >= HELD_OUT_STONES else preferred[:1],
             boards=boards,
             wins=_completing(board, mark),
             blocks=_completing(board, opponent(mark)),
@@ -138,7 +141,7 @@ def set_ups(mark: str) -> tuple[list[str], ...]:
     """
     kinds: tuple[list[str], ...] = ([], [], [])
     for board, position in game_tree().items():
-        if to_move(board) == mark and board.count(".") <= 7 and position.value >= 0:
+        if to_move(board) == mark and num_stones(board) >= 2 and position.value >= 0:
             kinds[0 if position.wins else 1 if position.blocks else 2].append(board)
     return kinds
 
@@ -155,8 +158,13 @@ def draw_set_up(mark: str, draw: Callable[[], float]) -> str:
     return boards[int(draw() * len(boards))]
 
 
+def num_stones(board: str) -> int:
+    """How many stones lie on a board."""
+    return 9 - board.count(".")
+
+
 def position_split(board: str) -> str:
     """The split of a position with the assistant to move; early ones are all for training."""
-    if 9 - board.count(".") < HELD_OUT_STONES:
+    if num_stones(board) < HELD_OUT_STONES:
         return "train"
     return split_of("tictactoe", canonical_board(board), HELD_OUT_POSITION_SHARE)

@@ -18,7 +18,7 @@
     user       bottom
 
 The assistant puts down what the user shows or says, looks, and plays a minimax-optimal move; it
-wins as soon as it can, and of equals takes the one that does best against random replies (or, if
+wins as soon as it can, and of equals takes one of those that do best against random replies (or, if
 asked, any). The user mixes random and optimal moves. A game is always played to its end, which the
 tool and the assistant both state. Some games (`set_up_rate`) go on from a position with more
 stones, any that is not lost.
@@ -111,7 +111,7 @@ class TicTacToe(Task):
         )
         random_ties: bool = field(
             default=False,
-            metadata={"help": "Let the assistant choose at random among equally good moves."},
+            metadata={"help": "Let the assistant play any best move, not what beats random users."},
         )
 
         def __post_init__(self) -> None:
@@ -195,8 +195,8 @@ class TicTacToe(Task):
             if to_move(board) == mark:
                 if position.split != "train" and split != "test":
                     split = position.split
-                options = position.best
-                cell = options[int(draw() * len(options))] if config.random_ties else options[0]
+                options = position.best if config.random_ties else position.preferred
+                cell = options[int(draw() * len(options))]
             else:
                 cell = users_move(position)
             board = position.boards[cell]
