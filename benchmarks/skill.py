@@ -38,6 +38,7 @@ SETTINGS: dict[str, list[str]] = {
     "4 layers x 160": ["--depth=4", "--aspect_ratio=40"],
     "learning rate 1.2e-2": ["--learning_rate=1.2e-2"],
     "learning rate 3e-3": ["--learning_rate=3e-3"],
+    "2e-3 but for the matrices": ["--learning_rate=2e-3", "--optim_args=matrix_lr=6e-3"],
     "linear decay": ["--lr_scheduler_type=linear"],
     "full calculator": ["--calc_max_depth=3"],
 }

@@ -253,7 +253,9 @@ class MixConfig(TrainingArguments):
         key, _, value = (self.optim_args or "").partition("=")
         is_rate = key.strip() == "matrix_lr"
         if self.optim != MUON and is_rate:
-            raise RecipeError(f"optim_args matrix_lr needs optim muon, got optim {self.optim}")
+            raise RecipeError(
+                f"optim_args matrix_lr needs optim muon (--optim_args= clears it), got {self.optim}"
+            )
         if self.optim != MUON or not self.optim_args:
             return {}
         try:
