@@ -609,6 +609,7 @@ def test_random_users_lose_and_draw_as_often_as_the_whole_tree_says(mark, stated
 def test_random_users_fare_as_the_whole_tree_says_against_the_default_assistant(mark):
     drawn = play(30_000, "default", **random_users(mark))
     exact = outcome_shares(mark, preferred)
+    assert exact[2] == 0
     assert exact[0] > outcome_shares(mark, soonest)[0]
     for outcome, share in zip((f"{mark} wins", "Draw"), exact, strict=False):
         count = sum(times for game, times in drawn.items() if game.outcome == outcome)

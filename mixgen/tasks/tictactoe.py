@@ -111,7 +111,7 @@ class TicTacToe(Task):
         )
         random_ties: bool = field(
             default=False,
-            metadata={"help": "Let the assistant play any best move, not what beats random users."},
+            metadata={"help": "Let the assistant play any best move, however random users fare."},
         )
 
         def __post_init__(self) -> None:
