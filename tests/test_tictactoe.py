@@ -102,10 +102,9 @@ def soonest(board):
 
 @cache
 def preferred(board):
-    """The soonest moves that do best against random replies; the first of them for an opening."""
+    """The soonest moves that do best against random replies."""
     hopes = {cell: hope(after(board, cell), mover(board)) for cell in soonest(board)}
-    cells = tuple(cell for cell in hopes if hopes[cell] == max(hopes.values()))
-    return cells if board.count(".") <= 6 else cells[:1]
+    return tuple(cell for cell in hopes if hopes[cell] == max(hopes.values()))
 
 
 @cache

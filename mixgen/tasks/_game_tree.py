@@ -30,8 +30,8 @@ class Position(NamedTuple):
         value: For the side to move, if both play well: 1 a win, 0 a draw, -1 a loss.
         optimal: The moves that keep this value.
         best: Of these the ones that win soonest, draw, or lose latest.
-        preferred: Of these the ones that do best against random replies. With too few stones to be
-            held out, the first of them: an opening to be learned by heart.
+        preferred: Of these the ones that do best against random replies. Symmetric boards have
+            symmetric ones.
         boards: The board after a move on each of the nine cells; empty where a stone lies.
         wins: The cells that complete a line of the side to move.
         blocks: The cells that would complete one of its opponent.
@@ -105,13 +105,12 @@ def game_tree() -> dict[str, Position]:
                 sum(hopes[boards[cell]][opponent(mark)] for cell in legal), len(legal)
             ),
         }
-        preferred = tuple(cell for cell in best if hopes[boards[cell]][mark] == hope)
         tree[board] = Position(
             legal=legal,
             value=_sign(worth),
             optimal=tuple(cell for cell in legal if _sign(-values[boards[cell]]) == _sign(worth)),
             best=best,
-            preferred=preferred if num_stones(board) >= HELD_OUT_STONES else preferred[:1],
+            preferred=tuple(cell for cell in best if hopes[boards[cell]][mark] == hope),
             boards=boards,
             wins=_completing(board, mark),
             blocks=_completing(board, opponent(mark)),
