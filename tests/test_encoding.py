@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -18,9 +19,11 @@ from mixgen import RecipeError
 from mixgen.encoding.preview import render_example
 from mixgen.encoding.renderer import IGNORED, Renderer
 from mixgen.encoding.tokenizer import SPECIAL_TOKENS, texts, train_tokenizer
+from mixgen.recipe import parse_recipe
 from mixgen.tasks.base import Task, assistant, call, tool, user
 from mixgen.tasks.registry import registered_tasks
 
+RECIPES = Path(__file__).parent.parent / "recipes"
 TASKS = sorted(registered_tasks())
 
 
@@ -117,6 +120,22 @@ def test_what_is_decided_at_once_is_one_token(renderer):
     )
     for text in boards + phrases:
         assert len(renderer.text_ids(text)) == 1, text
+
+
+@pytest.mark.parametrize("seed", [42, 43, 44])
+@pytest.mark.parametrize("name", ["default", "quickstart"])
+def test_whatever_lies_on_a_board_it_takes_as_many_tokens(name, seed):
+    # A rare row of two tokens would move all that follows it to positions hardly met.
+    recipe = parse_recipe([str(RECIPES / f"{name}.yaml")], {"calculator": 1.0, "tictactoe": 0.5})
+    renderer = Renderer(train_tokenizer(recipe.schedule.active, seed=seed))
+    rows = {"".join(row) for row in itertools.product(".XO", repeat=3)} - {"XXX", "OOO"}
+    ends = ("\n", "\n", "\nprint(board)")
+    set_rows = [f"board[{row}]='{cells}'{end}" for row, end in enumerate(ends) for cells in rows]
+    cells = itertools.product(range(3), range(3), "XO")
+    moves = [f"board[{row}][{column}]='{mark}'\nprint(board)" for row, column, mark in cells]
+    shown = [f"{cells}\n" for cells in rows | {"XXX", "OOO"}]
+    long = [text for text in set_rows + moves + shown if len(renderer.text_ids(text)) > 1]
+    assert (len(set_rows), long) == (75, [])
 
 
 class Prose(Task):

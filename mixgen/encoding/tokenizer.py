@@ -71,7 +71,7 @@ PIECES: Final = "|".join(
     ]
 )  # A piece stays whole when it is cut alone: `Renderer` encodes each by itself.
 
-MIN_FREQUENCY: Final = 20  # of what becomes a token
+MIN_FREQUENCY: Final = 15  # of what becomes a token
 
 _NAMED_CALL: Final = re.compile(r"([A-Za-z_]\w*)\((\{.*\})\)", re.DOTALL)
 
@@ -150,7 +150,7 @@ def train_tokenizer(
     *,
     seed: int,
     vocab_size: int = 1024,
-    examples_per_task: int = 2_000,
+    examples_per_task: int = 4_000,
     model_max_length: int = 1024,
 ) -> PreTrainedTokenizerFast:
     """Trains the tokenizer on the training split of `tasks`; a pure function of its arguments.
