@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from mixgen import RecipeError
 from mixgen.encoding.preview import render_example
 from mixgen.encoding.renderer import IGNORED, Renderer
-from mixgen.encoding.tokenizer import SPECIAL_TOKENS, texts, train_tokenizer
+from mixgen.encoding.tokenizer import OUTPUT_START, SPECIAL_TOKENS, texts, train_tokenizer
 from mixgen.recipe import parse_recipe
 from mixgen.tasks.base import Task, assistant, call, tool, user
 from mixgen.tasks.registry import registered_tasks
@@ -136,6 +137,17 @@ def test_whatever_lies_on_a_board_it_takes_as_many_tokens(name, seed):
     shown = [f"{cells}\n" for cells in rows | {"XXX", "OOO"}]
     long = [text for text in set_rows + moves + shown if len(renderer.text_ids(text)) > 1]
     assert (len(set_rows), long) == (75, [])
+
+
+def test_the_board_to_move_on_is_printed_at_one_of_five_places(renderer):
+    # Each place is one more for learned positions to learn (docs/architecture.md).
+    games = registered_tasks()["tictactoe"]().stream(split="train", seed=5)
+    start = renderer.special[OUTPUT_START]
+    places = Counter()
+    for game in itertools.islice(games, 3_000):
+        ids = renderer.encode(game).input_ids.tolist()
+        places.update(at for at, token in enumerate(ids) if token == start)
+    assert len(places) == 5 + 4  # with the assistant to move, and after its move
 
 
 class Prose(Task):

@@ -18,6 +18,7 @@ from test_tictactoe import (
     CELL_NAMES,
     EMPTY,
     after,
+    all_positions,
     board_shown,
     ending,
     frozen_turns,
@@ -40,7 +41,6 @@ from test_tictactoe import (
 from mixgen.errors import TaskError
 from mixgen.seeding import rng
 from mixgen.tasks._game_set_ups import from_set_ups
-from mixgen.tasks._game_tree import game_tree
 from mixgen.tasks.messages import assistant, call, tool
 from mixgen.tasks.tictactoe import TicTacToe
 from mixgen.tasks.trial import Turn
@@ -348,7 +348,7 @@ def test_a_player_that_understands_one_wording_only_fails_in_the_others():
 
 @cache
 def held_out_boards(split):
-    boards = [tuple(text) for text in game_tree()]
+    boards = [board for board in all_positions() if not ending(board)]
     return [board for board in boards if held_out(board) == split and value(board) >= 0]
 
 
@@ -631,15 +631,19 @@ def test_a_lost_game_that_is_called_won_is_lost_and_a_wrong_claim():
     check_lines(tried(player(policy, lie)), lines)
 
 
-def test_a_move_after_the_end_is_illegal():
+@pytest.mark.parametrize("fault", ["", "too many calls in one turn"])
+def test_a_move_after_the_end_is_illegal_whatever_the_model_says_after_it(fault):
     def play_on(planned):
         more = [[statement(planned.mark, taken(planned))]] if ending(planned.board) else []
         return planned._replace(calls=planned.calls + more)
 
+    def break_off(planned, turn):
+        return turn._replace(fault=fault) if ending(planned.board) else turn
+
     policy = POLICIES["first legal"]
     lines, decisions = known_lines(policy)
     ended_by_user = sum(line.end == "losses" or line[:2] == ("O", "drawn") for line in lines)
-    result = tried(player(policy, play_on))
+    result = tried(player(policy, play_on, break_off))
     assert result["illegal"].count == ended_by_user > 100
     assert result["won"].count == sum(line.end == "won" for line in lines)
     check_moves(result, decisions, policy, "test")

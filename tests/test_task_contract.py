@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import json
 import random
@@ -234,6 +235,9 @@ def test_corrupted_replies_score_below_1_and_say_why(name, few):
     assert not accepted, list(accepted)
 
 
+DEEP = functools.reduce(lambda inner, _: [inner], range(5_000), "text")  # too deep to be shown
+
+
 def broken_replies(gold):
     """Conversations with a message that is none, or lacks a field, or has one of another type."""
     junk = ({}, None, 7, "text", [], {"role": "assistant"}, {"role": "tool", "content": None})
@@ -246,7 +250,7 @@ def broken_replies(gold):
             yield [*before, thing, *after]
         for part in ("role", "content"):
             yield [*before, {f: v for f, v in message.items() if f != part}, *after]
-            for value in (None, 7, ["text"], ""):
+            for value in (None, 7, ["text"], "", DEEP):
                 if value != message[part]:
                     yield [*before, altered(message, part, value), *after]
         if message["tool_calls"]:

@@ -872,12 +872,15 @@ def both_stones_in_one_call(example, other, draws):
 
 
 def two_moves_at_once(example, other, draws):
+    """The last move of the assistant, and a second stone of its own in the same call."""
+    game = frozen(example)
     reply = copy.deepcopy(example["messages"])
-    index = call_indices(reply)[0]
-    code = code_of(reply[index])
-    free = next(cell for cell in range(9) if f"board[{cell // 3}][{cell % 3}]" not in code)
-    mark = example["metadata"]["assistant"]
-    reply[index] = call(code.replace("print", f"board[{free // 3}][{free % 3}]='{mark}'\nprint"))
+    path = path_of(game.moves, game.opening)
+    number = max(n for n, board in enumerate(path[:-1]) if mover(board) == game.mark)
+    index = call_indices(reply)[number + 1]
+    others = [cell for cell in moves_of(path[number]) if cell != game.moves[number]]
+    second = statement(game.mark, others[0] if others else game.moves[number])
+    reply[index] = call(code_of(reply[index]).replace("print", f"{second}\nprint"))
     return reply
 
 
@@ -1026,7 +1029,8 @@ def test_a_lost_game_scores_below_1_whatever_is_said_at_its_end(examples):
         for last_words in (None, "I win.", "Draw.", "You win."):
             if played:
                 reply = told(first_words_of(example), played, last_words=last_words)
-                assert task.score(example, reply).value < 1
+                score = task.score(example, reply)
+                assert (score.value, score.reason) == (0, "lost")
                 tried += 1
     assert tried > 400
 
@@ -1042,7 +1046,8 @@ def test_a_user_who_moves_otherwise_before_the_assistant_does_is_another_game(ex
                 continue
             if played := played_on(opening, [*moves[:number], others[0]], mark):
                 reply = told(first_words_of(example), played)
-                assert task.score(example, reply).value < 1
+                score = task.score(example, reply)
+                assert (score.value, score.reason) == (0, "another game")
                 tried += 1
     assert tried > 100
 
@@ -1061,7 +1066,7 @@ def test_a_call_that_places_the_users_stone_elsewhere_than_the_user_said_scores_
     assert tried > 500
 
 
-# Scoring of what lies already.
+# Scoring of the first call.
 
 
 def with_first_call(gold, change):

@@ -56,17 +56,16 @@ PIECES: Final = "|".join(
     [
         # A move or a row that is set, and the look after it.
         r"board\[[0-9]\](?:\[[0-9]\])?='[XO.]+'\n?(?:print\(board\))?",
-        r"[ \n]?[a-z]+\([a-z]+\)",  # the call of a function on a name
         r"[XO.]{3}\n",  # a row of a board
         r"[0-9]{1,2}",  # two digits of a number, from its start
         # A phrase: words and marks, and what ends them: a bracket, a stop and its line's end, or
         # the space before a number.
         r"[ \n]?[A-Za-z][a-z']*(?:[ -](?:[a-z']+|[XO](?![A-Za-z])))*"
         r"(?:[\[(]|[.?:,!](?![0-9])\n?| (?![^0-9]))?",
-        r"[ \n]?[A-Z.](?![a-z])",  # single capitals and points, as of a decimal
+        r"[ \n]?\.(?![a-z])",  # a point, as of a decimal
         r" ?(?:\*\*|//|[+\-*/%^=×÷]) ?",  # an operator with the spaces around it
         r"[ \n]?\(",
-        r"[\[\]='\"]+",  # subscripts and quotes of code run together: `][`, `]='`
+        r"[\[\]='\"]+",  # brackets and quotes of code run together
         r"[\s\S]",
     ]
 )  # A piece stays whole when it is cut alone: `Renderer` encodes each by itself.

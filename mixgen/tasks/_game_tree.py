@@ -18,7 +18,7 @@ SYMMETRIES: Final = tuple(
     for columns in ((0, 1, 2), (2, 1, 0))
     for turned in (False, True)
 )
-# Where each cell goes to in the image of the same number.
+# For each symmetry the table that renumbers a move's cell.
 _SPELLINGS: Final = [bytes.maketrans(bytes(cells), b"012345678") for cells in SYMMETRIES]
 
 
@@ -30,12 +30,12 @@ class Position(NamedTuple):
         value: For the side to move, if both play well: 1 a win, 0 a draw, -1 a loss.
         optimal: The moves that keep this value.
         best: Of these the ones that win soonest, draw, or lose latest.
-        preferred: Of these the ones that do best against random replies. Symmetric boards have
-            symmetric ones.
+        preferred: Of these the ones that do best against random replies.
         boards: The board after a move on each of the nine cells; empty where a stone lies.
         wins: The cells that complete a line of the side to move.
-        blocks: The cells that would complete one of its opponent.
-        split: Where a game through this position with the assistant to move belongs.
+        blocks: The cells where its opponent would complete one.
+        split: Its own. A game in which the assistant moves in several belongs to test if one does,
+            else to validation if one does.
     """
 
     legal: tuple[int, ...]

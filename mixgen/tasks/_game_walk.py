@@ -43,7 +43,7 @@ class Move(NamedTuple):
     """A decision of the model."""
 
     board: str  # before it, with the model to move
-    cell: int | None  # None: no legal move came
+    cell: int | None  # None: the turn broke the line off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,19 +138,19 @@ def play(line: Line, turn: Turn) -> Line:
     placed = [(3 * int(one[1]) + int(one[2]), one[3]) for one in found if one]
     is_begun = statements[: len(users)] == users
     # Before all else: what a model says after the referee's error is often unreadable.
-    is_taken = any(found[:1]) and placed[0][1] == mark and board[placed[0][0]] != "."
-    if is_begun and is_taken and not is_over:
-        return broken("illegal", f"{CELLS[placed[0][0]]} is taken")
+    if is_begun and any(found[:1]) and placed[0][1] == mark:
+        if is_over:
+            return broken("illegal", "a move after the end of the game")
+        if board[placed[0][0]] != ".":
+            return broken("illegal", f"{CELLS[placed[0][0]]} is taken")
     if turn.fault or not turn.messages or turn.messages[-1]["role"] != "assistant":
         return broken("unreadable", turn.fault or "no last words")
     if not is_begun:
         return broken("wrong_boards", f"{line.user_code!r} is not what is put down first")
     if None in found:
         return broken("wrong_boards", "a statement is no move and no look at the board")
-    if is_over and placed:
-        return broken("illegal", "a move after the end of the game")
-    if not is_over and [stone for _, stone in placed] != [mark]:
-        return broken("wrong_boards", f"not one {mark} is put down")
+    if [stone for _, stone in placed] != ([] if is_over else [mark]):
+        return broken("wrong_boards", f"not {'no' if is_over else 'one'} {mark} is put down")
     own = placed[0][0] if placed else None
     right = turn_messages(mark, line.user_code, own, board)
     if [_effect_of(one) for one in turn.messages] != [_effect_of(one) for one in right]:
@@ -215,8 +215,9 @@ def metrics_of(lines: Sequence[Line], moves: Sequence[Move], split: str) -> list
     found: list[Metric] = []
     for name, flags in kinds.items():
         is_fault = name in ("losses", "wrong_claims", *FAULTS)
-        counts = tally(flags, name=name, groups=groups, unit="lines", is_fault=is_fault)
-        found += [replace(metric, is_sample=False) for metric in counts]
+        found += tally(
+            flags, name=name, groups=groups, unit="lines", is_fault=is_fault, is_sample=False
+        )
     # A move belongs to every line that goes on from it: it is counted once.
     in_tree: dict[tuple[str, ...], Move] = {}
     for line in lines:
@@ -224,9 +225,9 @@ def metrics_of(lines: Sequence[Line], moves: Sequence[Move], split: str) -> list
         for move in line.moves:
             history.append(move.board)
             in_tree[tuple(history)] = move
-    for prefix, wanted in {"seen_": "train", "held_out_": split}.items():
-        part = [m for m in in_tree.values() if game_tree()[m.board].split == wanted]
-        if prefix == "seen_" or split != "train":
+    for prefix, wanted in (("seen_", "train"), ("held_out_", split)):
+        if (prefix, wanted) != ("held_out_", "train"):
+            part = [m for m in in_tree.values() if game_tree()[m.board].split == wanted]
             found += _move_metrics(prefix, part)
     if moves:
         found += _move_metrics("held_out_", moves, "set-ups")
@@ -237,7 +238,7 @@ def _move_metrics(prefix: str, moves: Sequence[Move], group: str = "") -> list[M
     positions = [game_tree()[move.board] for move in moves]
     right: dict[str, list[Sequence[int]]] = {
         "legal": [position.legal for position in positions],
-        # In a lost position every move is.
+        # Every move keeps the value of a lost position: nothing to count.
         "optimal": [position.optimal if position.value >= 0 else [] for position in positions],
         "wins_taken": [position.wins for position in positions],
         "blocks_made": [() if position.wins else position.blocks for position in positions],

@@ -43,7 +43,7 @@ def opening_words(board: str, wording: int) -> str:
 
 
 def rows_code(board: str) -> str:
-    """Code that sets the rows of an empty board."""
+    """Code that sets a board, row by row, on an empty one."""
     return "".join([f"board[{row}]='{board[3 * row : 3 * row + 3]}'\n" for row in range(3)])
 
 
@@ -66,7 +66,7 @@ def turn_messages(mark: str, user_code: str, own: int | None, board: str) -> lis
     Args:
         mark: The assistant's.
         user_code: What puts down the rows of the opening, or the user's move.
-        own: The cell of its own move, if the game goes on.
+        own: The cell of its own move; none if the user's has ended the game.
         board: The board after `user_code`.
     """
     messages = [call(user_code + PRINT), tool(render(board))]

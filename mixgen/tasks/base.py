@@ -78,7 +78,7 @@ def judge(
     """
     try:
         reason = first_fault(example, reply)
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         reason = f"not a reply that can be read: {error!r}"
     return Score(value=0.0 if reason else 1.0, reason=reason)
 

@@ -111,7 +111,9 @@ class TicTacToe(Task):
         )
         random_ties: bool = field(
             default=False,
-            metadata={"help": "Let the assistant play any best move, however random users fare."},
+            metadata={
+                "help": "Play any best move, also one that does less well against random users."
+            },
         )
 
         def __post_init__(self) -> None:
@@ -190,17 +192,17 @@ class TicTacToe(Task):
             opening = start.boards[users_move(start)]
         board = opening
         cells: list[int] = []
-        split = "train"
+        splits = {"train"}
         while position := tree.get(board):
             if to_move(board) == mark:
-                if position.split != "train" and split != "test":
-                    split = position.split
+                splits.add(position.split)
                 options = position.best if config.random_ties else position.preferred
                 cell = options[int(draw() * len(options))]
             else:
                 cell = users_move(position)
             board = position.boards[cell]
             cells.append(cell)
+        split = next(split for split in ("test", "validation", "train") if split in splits)
         return _Game(mark, opening, cells, result(board), split)
 
     def score(self, example: Example, reply: Sequence[Message]) -> Score:

@@ -30,8 +30,8 @@ LINES: Final = (
     (2, 4, 6),
 )
 MAX_SOURCE_CHARS: Final = 256
-MOVE: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'", re.ASCII)
-ROW: Final = re.compile(r"board\[([0-2])\]='([XO.]{3})'", re.ASCII)
+MOVE: Final = re.compile(r"board\[([0-2])\]\[([0-2])\]='([XO])'")
+ROW: Final = re.compile(r"board\[([0-2])\]='([XO.]{3})'")
 
 BOARD_SCHEMA: Final = python_schema(
     "Plays on a tic-tac-toe board that keeps its stones between calls.",
