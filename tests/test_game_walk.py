@@ -634,7 +634,8 @@ def test_a_lost_game_that_is_called_won_is_lost_and_a_wrong_claim():
 @pytest.mark.parametrize("fault", ["", "too many calls in one turn"])
 def test_a_move_after_the_end_is_illegal_whatever_the_model_says_after_it(fault):
     def play_on(planned):
-        more = [[statement(planned.mark, taken(planned))]] if ending(planned.board) else []
+        cell = planned.board.index("." if "." in planned.board else "X")
+        more = [[statement(planned.mark, cell)]] if ending(planned.board) else []
         return planned._replace(calls=planned.calls + more)
 
     def break_off(planned, turn):
