@@ -225,10 +225,10 @@ def metrics_of(lines: Sequence[Line], moves: Sequence[Move], split: str) -> list
         for move in line.moves:
             history.append(move.board)
             in_tree[tuple(history)] = move
-    for prefix, wanted in (("seen_", "train"), ("held_out_", split)):
-        if (prefix, wanted) != ("held_out_", "train"):
-            part = [m for m in in_tree.values() if game_tree()[m.board].split == wanted]
-            found += _move_metrics(prefix, part)
+    held_out = {} if split == "train" else {"held_out_": split}
+    for prefix, wanted in {"seen_": "train", **held_out}.items():
+        part = [m for m in in_tree.values() if game_tree()[m.board].split == wanted]
+        found += _move_metrics(prefix, part)
     if moves:
         found += _move_metrics("held_out_", moves, "set-ups")
     return found
