@@ -96,7 +96,8 @@ def test_a_number_is_cut_into_pairs_of_digits_from_its_start(renderer, tokenizer
     # Moves alone put more digits together, with what stands between them.
     several = [token for token in tokenizer.get_vocab() if len(re.findall("[0-9]", token)) > 1]
     stones = [f"board[{cell // 3}][{cell % 3}]='{mark}'" for cell in range(9) for mark in "XO"]
-    moves = {f"{stone}Ċprint(board)" for stone in stones}
+    shows = ("print(board)", "print(board.lines)")
+    moves = {f"{stone}Ċ{show}" for stone in stones for show in shows}
     assert pairs | moves <= set(several)
     assert all(token.startswith("board[") for token in set(several) - pairs)
 
@@ -123,10 +124,11 @@ def test_whatever_lies_on_a_board_it_takes_as_many_tokens(name, seed):
     recipe = parse_recipe([str(RECIPES / f"{name}.yaml")], {"calculator": 1.0, "tictactoe": 0.5})
     renderer = Renderer(train_tokenizer(recipe.schedule.active, seed=seed))
     rows = {"".join(row) for row in itertools.product(".XO", repeat=3)} - {"XXX", "OOO"}
-    ends = ("\n", "\n", "\nprint(board)")
+    ends = ("\n", "\n", "\nprint(board.lines)")
     set_rows = [f"board[{row}]='{cells}'{end}" for row, end in enumerate(ends) for cells in rows]
     stones = itertools.product(range(3), range(3), "XO")
-    moves = [f"board[{row}][{column}]='{mark}'\nprint(board)" for row, column, mark in stones]
+    ends = (".lines)", ")")  # the user's, and one's own
+    moves = [f"board[{r}][{c}]='{mark}'\nprint(board{end}" for r, c, mark in stones for end in ends]
     shown = [f"{cells}\n" for cells in rows | {"XXX", "OOO"}]
     long = [text for text in set_rows + moves + shown if len(renderer.text_ids(text)) > 1]
     assert (len(set_rows), long) == (75, [])

@@ -108,8 +108,8 @@ def carry_out(conversation, planned):
     for code in codes_of(conversation):
         session.call("python", {"code": code})
     messages = []
-    for lines in planned.calls:
-        code = "\n".join([*lines, "print(board)"])
+    for number, lines in enumerate(planned.calls):
+        code = "\n".join([*lines, "print(board)" if number else "print(board.lines)"])
         messages += [call(code), tool(session.call("python", {"code": code}))]
     return Turn([*messages, assistant(planned.words)])
 

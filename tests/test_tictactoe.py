@@ -25,7 +25,7 @@ from mixgen.seeding import rng
 from mixgen.tasks._game_tree import canonical_board, canonical_game, game_tree, position_split
 from mixgen.tasks.base import assistant, call, tool, user
 from mixgen.tasks.tictactoe import TicTacToe
-from mixgen.tools.board import EMPTY_BOARD, place, render, result, to_move
+from mixgen.tools.board import EMPTY_BOARD, place, render, render_lines, result, to_move
 
 NUM_GAMES = 100_000
 Z_999 = 3.2905
@@ -186,6 +186,12 @@ def printed(board):
     return f"{text[:3]}\n{text[3:6]}\n{text[6:]}\n{ending(board) or ''}"
 
 
+def printed_lines(board):
+    rows = [board[:3], board[3:6], board[6:]]
+    lines = [*rows, *zip(*rows, strict=True), board[::4], board[2:7:2]]
+    return "\n".join([*map("".join, lines), ending(board) or ""])
+
+
 # An independent storyteller and an independent reader.
 
 
@@ -196,16 +202,17 @@ def told(first_words, moves, *, last_words=None):
     session = TicTacToe().tools()
     messages = [user(first_words)]
 
-    def look_after(*lines):
-        code = "\n".join([*lines, "print(board)"])
+    def add_call(*lines):
+        code = "\n".join(lines)
         messages.extend((call(code), tool(session.call("python", {"code": code}))))
 
-    look_after(*row_statements(opening))
+    add_call(*row_statements(opening), "print(board.lines)")
     path = path_of(moves, opening)
     for board, cell in zip(path, moves, strict=False):
         if mover(board) != mark:
             messages.append(user(CELL_NAMES[cell]))
-        look_after(statement(mover(board), cell))
+        show = "print(board)" if mover(board) == mark else "print(board.lines)"
+        add_call(statement(mover(board), cell), show)
         words = [f"I play {CELL_NAMES[cell]}."] if mover(board) == mark else []
         if ending(after(board, cell)):
             words.append(last_words or verdict_of(mark, ending(path[-1])))
@@ -230,7 +237,7 @@ def calls_read(turns):
     for _, _, _, calls in turns:
         for _, _, (_, code) in calls:
             *lines, last = code.split("\n")
-            assert last == "print(board)"
+            assert last in ("print(board)", "print(board.lines)")
             found.append(lines)
     return found
 
@@ -399,6 +406,7 @@ def test_every_position_is_shown_judged_and_turned_as_an_independent_referee_doe
         text = "".join(board)
         assert result(text) == (ending(board) or "")
         assert render(text) == printed(board)
+        assert render_lines(text) == printed_lines(board)
         assert canonical_board(text) == canonical(board)
         assert position_split(text) == held_out(board)
         if not ending(board):
@@ -448,7 +456,11 @@ def test_every_tool_message_is_what_the_tool_prints_and_shows_the_true_board(gam
             assert (kind, tool_name, argument) == ("function", "python", "code")
             assert session.call("python", {"code": code}) == content
             shown.append(content)
-        assert shown == [printed(board) for board in boards], game
+        right = [
+            printed(board) if at and mover(boards[at - 1]) == game.mark else printed_lines(board)
+            for at, board in enumerate(boards)
+        ]
+        assert shown == right, game
         assert "".join(boards[-1]) == session.board
 
 
@@ -811,7 +823,7 @@ def false_claim_of_o(example, other, draws):
 def altered_board(example, other, draws):
     index = draws.choice(call_indices(example["messages"])) + 1
     board = example["messages"][index]["content"]
-    spot = draws.choice([spot for spot in range(11) if board[spot] != "\n"])
+    spot = draws.choice([spot for spot, sign in enumerate(board) if sign in "XO."])
     sign = draws.choice([sign for sign in "XO." if sign != board[spot]])
     return changed(example, index, "content", f"{board[:spot]}{sign}{board[spot + 1 :]}")
 
@@ -867,7 +879,7 @@ def both_stones_in_one_call(example, other, draws):
     reply = copy.deepcopy(example["messages"])
     indices = call_indices(reply)
     first = next(a for a, b in itertools.pairwise(indices[::-1]) if a == b + 2) - 2
-    merged = code_of(reply[first]).replace("print(board)", code_of(reply[first + 2]))
+    merged = code_of(reply[first]).replace("print(board.lines)", code_of(reply[first + 2]))
     return with_real_outputs([*reply[:first], call(merged), *reply[first + 3 :]])
 
 
@@ -1079,7 +1091,7 @@ def with_first_call(gold, change):
 def with_two_first_calls(gold):
     reply = copy.deepcopy(gold["messages"])
     first, rest = code_of(reply[1]).split("\n", 1)
-    both = [call(f"{first}\nprint(board)"), tool(""), call(rest), tool("")]
+    both = [call(f"{first}\nprint(board.lines)"), tool(""), call(rest), tool("")]
     return with_real_outputs([reply[0], *both, *reply[3:]])
 
 
@@ -1092,7 +1104,8 @@ def in_another_order(code):
 
 def with_the_move_at_once(gold):
     """The first two calls as one."""
-    code = code_of(gold["messages"][1]).removesuffix("print(board)") + code_of(gold["messages"][3])
+    set_up, move = code_of(gold["messages"][1]), code_of(gold["messages"][3])
+    code = set_up.removesuffix("print(board.lines)") + move
     return with_real_outputs([gold["messages"][0], call(code), tool(""), *gold["messages"][5:]])
 
 
@@ -1103,7 +1116,10 @@ SET_UP_CORRUPTIONS = {
     ),
     "the order is another": lambda gold: with_first_call(gold, in_another_order),
     "the board is not printed": lambda gold: with_first_call(
-        gold, lambda code: code.removesuffix("\nprint(board)")
+        gold, lambda code: code.removesuffix("\nprint(board.lines)")
+    ),
+    "it looks at the rows alone": lambda gold: with_first_call(
+        gold, lambda code: code.replace("board.lines", "board")
     ),
     "it takes two calls": with_two_first_calls,
     "the move is made at once": with_the_move_at_once,

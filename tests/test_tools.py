@@ -622,6 +622,16 @@ def test_a_board_keeps_its_stones_between_calls_and_shows_them():
     assert BoardSession().board == EMPTY_BOARD == "." * 9
 
 
+def test_the_lines_of_a_board_are_its_rows_columns_and_diagonals():
+    session = after_moves(0, 1, 2, 3, 7)
+    lines = ["XOX", "O..", ".X.", "XO.", "O.X", "X..", "X..", "X..", ""]
+    assert session.call("python", {"code": "print(board.lines)"}) == "\n".join(lines)
+    rest = "\n".join(move(cell, mark) for cell, mark in zip((8, 4, 5, 6), "OXOX", strict=True))
+    lines = ["XOX", "OXO", "XXO", "XOX", "OXX", "XOO", "XXO", "XXX", "X wins"]
+    code = f"{rest}\nprint(board.lines)"
+    assert session.call("python", {"code": code}) == "\n".join(lines)
+
+
 @pytest.mark.parametrize(
     ("cells", "shown"),
     [
@@ -728,6 +738,11 @@ def test_rows_are_refused_once_stones_lie_whatever_they_say():
         "print(board)\r\nprint(board)",
         "print( board )",
         "PRINT(board)",
+        "print(lines)",
+        "print(board.rows)",
+        "print(board.lines())",
+        "print(board.lines) ",
+        "board.lines",
         "board[0][0]='Z'",
         "board[0][0]='x'",
         'board[0][0]="X"',
@@ -769,7 +784,7 @@ def test_what_is_no_board_statement_is_refused_quickly_and_changes_nothing(code)
 
 LINES = st.one_of(
     st.tuples(st.integers(0, 8), st.sampled_from("XO")).map(lambda parts: move(*parts)),
-    st.just(SHOW),
+    st.sampled_from([SHOW, "print(board.lines)"]),
     st.tuples(st.integers(0, 2), st.text("XO.", min_size=3, max_size=3)).map(
         lambda parts: f"board[{parts[0]}]='{parts[1]}'"
     ),

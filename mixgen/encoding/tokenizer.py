@@ -55,7 +55,7 @@ SPECIAL_ROLES: Final[dict[str, Any]] = {
 PIECES: Final = "|".join(
     [
         # A move or a row that is set, and the look after it.
-        r"board\[[0-9]\](?:\[[0-9]\])?='[XO.]+'\n?(?:print\(board\))?",
+        r"board\[[0-9]\](?:\[[0-9]\])?='[XO.]+'\n?(?:print\(board(?:\.lines)?\))?",
         r"[XO.]{3}\n",  # a row of a board
         r"[0-9]{1,2}",  # two digits of a number, from its start
         # A phrase: words and marks, and what ends them: a bracket, a stop and its line's end, or

@@ -19,7 +19,6 @@ from mixgen.tasks._game_tree import game_tree
 from mixgen.tasks._game_words import (
     CELLS,
     PLACE,
-    PRINT,
     opening_words,
     rows_code,
     turn_messages,
@@ -29,6 +28,7 @@ from mixgen.tasks.trial import Answer, Metric, Trial, Turn, tally
 from mixgen.tools.board import (
     EMPTY_BOARD,
     MOVE,
+    SHOWN,
     opponent,
     place,
     result,
@@ -132,7 +132,7 @@ def play(line: Line, turn: Turn) -> Line:
         moves = line.moves if is_over else (*line.moves, Move(board, None))
         return replace(line, messages=messages, moves=moves, ending=fault, reason=reason)
 
-    statements = [one for one in _statements(turn.messages) if one != PRINT]
+    statements = [one for one in _statements(turn.messages) if one not in SHOWN]
     users = line.user_code.splitlines()
     found = [MOVE.fullmatch(one) for one in statements[len(users) :]]
     placed = [(3 * int(one[1]) + int(one[2]), one[3]) for one in found if one]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mixgen.tasks.messages import Message, assistant, call, tool, user
-from mixgen.tools.board import opponent, place, render, result, to_move
+from mixgen.tools.board import opponent, place, render, render_lines, result, to_move
 
 CELLS: Final = (
     "top left",
@@ -33,7 +33,8 @@ NUM_WORDINGS: Final = len(OPENINGS["X"])
 PLACE: Final = {
     mark: [f"board[{cell // 3}][{cell % 3}]='{mark}'\n" for cell in range(9)] for mark in "XO"
 }
-PRINT: Final = "print(board)"
+LOOK: Final = "print(board.lines)"  # before a move
+PRINT: Final = "print(board)"  # after it
 I_PLAY: Final = [f"I play {name}." for name in CELLS]
 
 
@@ -69,7 +70,7 @@ def turn_messages(mark: str, user_code: str, own: int | None, board: str) -> lis
         own: The cell of its own move; none if the user's has ended the game.
         board: The board after `user_code`.
     """
-    messages = [call(user_code + PRINT), tool(render(board))]
+    messages = [call(user_code + LOOK), tool(render_lines(board))]
     if own is not None:
         board = place(board, own, mark)
         messages += (call(PLACE[mark][own] + PRINT), tool(render(board)))

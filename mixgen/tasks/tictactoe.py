@@ -7,7 +7,7 @@
     assistant  python: board[0]='...'
                        board[1]='.X.'
                        board[2]='...'
-                       print(board)
+                       print(board.lines)
     tool       (the board)
     assistant  python: board[0][0]='O'
                        print(board)
@@ -43,7 +43,6 @@ from mixgen.tasks._game_walk import Line, metrics_of, trials_of, walk
 from mixgen.tasks._game_words import (
     NUM_WORDINGS,
     PLACE,
-    PRINT,
     last_words,
     tell,
     wording_of,
@@ -62,6 +61,7 @@ from mixgen.tasks.trial import Answer, Result
 from mixgen.tools.board import (
     BOARD_SCHEMA,
     EMPTY_BOARD,
+    SHOWN,
     BoardSession,
     place,
     result,
@@ -225,8 +225,8 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
     for message in [one for one in reply if one["tool_calls"]][1:]:  # the first sets the board
         (tool_call,) = message["tool_calls"]
         *lines, last_line = tool_call["function"]["arguments"]["code"].split("\n")
-        if last_line != PRINT:
-            return "a call does not end with print(board)"
+        if last_line not in SHOWN:
+            return "a call does not end with a look at the board"
         for line in lines:
             cell = PLACE[to_move(board)].index(f"{line}\n")
             if board[cell] != "." or result(board):

@@ -1,16 +1,16 @@
 """The referee of tic-tac-toe: a board that lives in the python tool for a whole conversation.
 
-In go statements `board[r][c]='X'`, `board[r][c]='O'` and `print(board)`, one a line; out comes what
-a `print` shows: a line for each row and one for the result, empty until the game is over. An
-illegal move changes nothing and says why. To go on from a position, lines `board[r]='X.O'` come
-first, on an empty board. A board is a string of nine characters, row by row: `X`, `O` or `.` for an
-empty cell.
+In go statements `board[r][c]='X'`, `board[r][c]='O'`, `print(board)` and `print(board.lines)`, one a
+line; out comes what a `print` shows: the rows, or the rows, columns and diagonals, and then the
+result, empty until the game is over. An illegal move changes nothing and says why. To go on from a
+position, lines `board[r]='X.O'` come first, on an empty board. A board is a string of nine
+characters, row by row: `X`, `O` or `.` for an empty cell.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import takewhile
 from typing import Any, Final
@@ -35,8 +35,8 @@ ROW: Final = re.compile(r"board\[([0-2])\]='([XO.]{3})'")
 
 BOARD_SCHEMA: Final = python_schema(
     "Plays on a tic-tac-toe board that keeps its stones between calls.",
-    "lines of board[row][column]='X' or 'O', rows and columns 0 to 2, and print(board); first, on "
-    "an empty board, lines of board[row]='X.O'",
+    "lines of board[row][column]='X' or 'O', rows and columns 0 to 2, print(board) and "
+    "print(board.lines); first, on an empty board, lines of board[row]='X.O'",
 )
 
 
@@ -82,6 +82,23 @@ def render(board: str) -> str:
     return "\n".join([board[:3], board[3:6], board[6:], result(board)])
 
 
+@cache
+def render_lines(board: str) -> str:
+    """What `print(board.lines)` shows: three rows, three columns, two diagonals and the result.
+
+    Example:
+        >>> render_lines("XOXXOOOXX").split("\\n")
+        ['XOX', 'XOO', 'OXX', 'XXO', 'OOX', 'XOX', 'XOX', 'XOO', 'Draw']
+    """
+    return "\n".join([*["".join([board[cell] for cell in line]) for line in LINES], result(board)])
+
+
+SHOWN: Final[Mapping[str, Callable[[str], str]]] = {
+    "print(board)": render,
+    "print(board.lines)": render_lines,
+}
+
+
 def place(board: str, cell: int, mark: str) -> str:
     """The board after a legal or illegal move; it checks nothing."""
     return f"{board[:cell]}{mark}{board[cell + 1 :]}"
@@ -121,14 +138,14 @@ def _run(board: str, code: str) -> tuple[str, str]:
     if rows:
         board = _with_rows(board, rows)
     for line in lines[len(rows) :]:
-        if line == "print(board)":
-            printed.append(render(board))
+        if line in SHOWN:
+            printed.append(SHOWN[line](board))
             continue
         if ROW.fullmatch(line):
             raise ToolError("rows are set before all else")
         move = MOVE.fullmatch(line)
         if not move:
-            raise ToolError("not board[row][column]='X', board[row][column]='O' or print(board)")
+            raise ToolError(f"not board[row][column]='X', board[row][column]='O', {' or '.join(SHOWN)}")
         row, column, mark = int(move[1]), int(move[2]), move[3]
         if result(board):
             raise ToolError("the game is over")
