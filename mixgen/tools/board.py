@@ -1,9 +1,9 @@
 """The referee of tic-tac-toe: a board that lives in the python tool for a whole conversation.
 
-In go statements `board[r][c]='X'`, `board[r][c]='O'`, `print(board)` and `print(board.lines)`, one a
-line; out comes what a `print` shows: the rows, or the rows, columns and diagonals, and then the
-result, empty until the game is over. An illegal move changes nothing and says why. To go on from a
-position, lines `board[r]='X.O'` come first, on an empty board. A board is a string of nine
+In go statements `board[r][c]='X'`, `board[r][c]='O'`, `print(board)` and `print(board.lines)`, each
+on a line; out comes what a `print` shows: the rows, or the rows, columns and diagonals, and then
+the result, empty until the game is over. An illegal move changes nothing and says why. To go on
+from a position, lines `board[r]='X.O'` come first, on an empty board. A board is a string of nine
 characters, row by row: `X`, `O` or `.` for an empty cell.
 """
 
@@ -145,7 +145,8 @@ def _run(board: str, code: str) -> tuple[str, str]:
             raise ToolError("rows are set before all else")
         move = MOVE.fullmatch(line)
         if not move:
-            raise ToolError(f"not board[row][column]='X', board[row][column]='O', {' or '.join(SHOWN)}")
+            shows = " or ".join(SHOWN)
+            raise ToolError(f"not board[row][column]='X', board[row][column]='O', {shows}")
         row, column, mark = int(move[1]), int(move[2]), move[3]
         if result(board):
             raise ToolError("the game is over")
