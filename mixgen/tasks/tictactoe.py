@@ -8,7 +8,7 @@
                        board[1]='.X.'
                        board[2]='...'
                        print(board.lines)
-    tool       (the board)
+    tool       (the board's rows, columns and diagonals)
     assistant  python: board[0][0]='O'
                        print(board)
     tool       O..
