@@ -126,9 +126,9 @@ def test_whatever_lies_on_a_board_it_takes_as_many_tokens(name, seed):
     rows = {"".join(row) for row in itertools.product(".XO", repeat=3)} - {"XXX", "OOO"}
     ends = ("\n", "\n", "\nprint(board.lines)")
     set_rows = [f"board[{row}]='{cells}'{end}" for row, end in enumerate(ends) for cells in rows]
-    stones = itertools.product(range(3), range(3), "XO")
-    ends = (".lines)", ")")  # the user's, and one's own
-    moves = [f"board[{r}][{c}]='{mark}'\nprint(board{end}" for r, c, mark in stones for end in ends]
+    stones = [f"board[{r}][{c}]='{m}'" for r, c, m in itertools.product(range(3), range(3), "XO")]
+    looks = ("print(board.lines)", "print(board)")  # after the user's, and after one's own
+    moves = [f"{stone}\n{look}" for stone in stones for look in looks]
     shown = [f"{cells}\n" for cells in rows | {"XXX", "OOO"}]
     long = [text for text in set_rows + moves + shown if len(renderer.text_ids(text)) > 1]
     assert (len(set_rows), long) == (75, [])
@@ -142,7 +142,7 @@ def test_the_board_to_move_on_is_printed_at_one_of_five_places(renderer):
     for game in itertools.islice(games, 3_000):
         ids = renderer.encode(game).input_ids.tolist()
         places.update(at for at, token in enumerate(ids) if token == start)
-    assert len(places) == 5 + 4  # with the assistant to move, and after its move
+    assert len(places) == 5 + 5  # with the assistant to move, and after its move
 
 
 class Prose(Task):

@@ -28,6 +28,7 @@ from test_tictactoe import (
     optimal,
     path_of,
     printed,
+    printed_lines,
     row_statements,
     soonest,
     statement,
@@ -61,8 +62,9 @@ class Plan(NamedTuple):
     theirs: str  # the user's mark
     users: list  # the stone that the user has just named, if any
     own: list  # one's stone, but for a finished game
-    calls: list  # the lines of each call
+    calls: list  # the statements of each call
     words: str
+    looks: tuple = ("print(board.lines)", "print(board)")  # in the first call, and in the others
 
 
 def codes_of(messages):
@@ -108,8 +110,8 @@ def carry_out(conversation, planned):
     for code in codes_of(conversation):
         session.call("python", {"code": code})
     messages = []
-    for number, lines in enumerate(planned.calls):
-        code = "\n".join([*lines, "print(board)" if number else "print(board.lines)"])
+    for number, statements in enumerate(planned.calls):
+        code = "\n".join([*statements, planned.looks[number > 0]])
         messages += [call(code), tool(session.call("python", {"code": code}))]
     return Turn([*messages, assistant(planned.words)])
 
@@ -534,7 +536,7 @@ CARRIED_OUT = {  # what comes of the turn instead
 def spoiled_player(name, is_spoiled, *, is_hidden=False):
     """The fault that a player commits on some boards, and the player, perfect on the others.
 
-    A fault is hidden if the tool's last output is made to show what would be right.
+    A fault is hidden if the tool's outputs are made to show what would be right.
     """
     fault, change = (PUT_DOWN | CARRIED_OUT)[name]
 
@@ -547,6 +549,7 @@ def spoiled_player(name, is_spoiled, *, is_hidden=False):
         if not is_spoiled(planned.board):
             return turn
         if is_hidden:
+            turn = forged(turn, 0, printed_lines(planned.board))
             turn = forged(turn, -1, printed(after(planned.board, planned.own[0][1])))
         return change(turn) if name in CARRIED_OUT else turn
 
@@ -561,6 +564,15 @@ def test_a_single_fault_breaks_off_the_lines_it_is_on_and_is_told_from_the_other
     check_lines(tried(answer), lines)
     if name in PUT_DOWN:
         check_lines(tried(spoiled_player(name, is_chosen, is_hidden=True)[1]), lines)
+
+
+@pytest.mark.parametrize("looks", [("print(board)",) * 2, ("print(board.lines)",) * 2])
+def test_another_look_than_the_games_is_a_wrong_board_though_what_it_shows_is_true(looks):
+    def look_otherwise(planned):
+        return planned._replace(looks=looks) if is_chosen(planned.board) else planned
+
+    lines, _ = known_lines(perfect, lambda board: "wrong_boards" if is_chosen(board) else "")
+    check_lines(tried(player(perfect, look_otherwise)), lines)
 
 
 def test_an_illegal_move_is_neither_a_legal_nor_an_optimal_move():

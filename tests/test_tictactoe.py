@@ -102,7 +102,9 @@ def soonest(board):
 
 @cache
 def preferred(board):
-    """The soonest moves that do best against random replies."""
+    """The soonest moves that do best against random replies; any first move."""
+    if board == EMPTY:
+        return soonest(board)
     hopes = {cell: hope(after(board, cell), mover(board)) for cell in soonest(board)}
     return tuple(cell for cell in hopes if hopes[cell] == max(hopes.values()))
 
@@ -232,13 +234,13 @@ def board_shown(first_words):
 
 
 def calls_read(turns):
-    """What each call of a conversation puts down before it prints, line by line."""
+    """What each call of a conversation puts down before it prints, statement by statement."""
     found = []
     for _, _, _, calls in turns:
         for _, _, (_, code) in calls:
-            *lines, last = code.split("\n")
-            assert last in ("print(board)", "print(board.lines)")
-            found.append(lines)
+            *statements, look = code.split("\n")
+            assert look in ("print(board)", "print(board.lines)")
+            found.append(statements)
     return found
 
 
@@ -822,10 +824,29 @@ def false_claim_of_o(example, other, draws):
 
 def altered_board(example, other, draws):
     index = draws.choice(call_indices(example["messages"])) + 1
-    board = example["messages"][index]["content"]
+    board, _, result = example["messages"][index]["content"].rpartition("\n")
     spot = draws.choice([spot for spot, sign in enumerate(board) if sign in "XO."])
     sign = draws.choice([sign for sign in "XO." if sign != board[spot]])
-    return changed(example, index, "content", f"{board[:spot]}{sign}{board[spot + 1 :]}")
+    altered = f"{board[:spot]}{sign}{board[spot + 1 :]}\n{result}"
+    return changed(example, index, "content", altered)
+
+
+def altered_result(example, other, draws):
+    """Another last line of what the tool says of the last board."""
+    index = call_indices(example["messages"])[-1] + 1
+    board, _, result = example["messages"][index]["content"].rpartition("\n")
+    others = [said for said in ("X wins", "O wins", "Draw", "") if said != result]
+    return changed(example, index, "content", f"{board}\n{draws.choice(others)}")
+
+
+def another_look(example, other, draws):
+    """A later call looks otherwise, and the tool truly says what it sees."""
+    reply = copy.deepcopy(example["messages"])
+    index = draws.choice(call_indices(reply)[1:])
+    *statements, look = code_of(reply[index]).split("\n")
+    (otherwise,) = {"print(board)", "print(board.lines)"} - {look}
+    reply[index] = call("\n".join([*statements, otherwise]))
+    return with_real_outputs(reply)
 
 
 def wrong_claim(example, other, draws):
@@ -848,12 +869,12 @@ def wrong_verdict(example, other, draws):
 
 
 def illegal_move(example, other, draws):
-    """The assistant's last call puts its stone where one lies, and the tool truly says so."""
-    index = call_indices(example["messages"])[-1]
+    """The assistant's last move puts its stone where one lies, and the tool truly says so."""
     reply = copy.deepcopy(example["messages"])
+    index = [at for at in call_indices(reply) if code_of(reply[at]).endswith("print(board)")][-1]
     game = frozen(example)
     end = path_of(game.moves, game.opening)[-1]
-    taken = next(cell for cell in range(9) if end[cell] != "." and cell != game.moves[-1])
+    taken = next(cell for cell in range(9) if end[cell] != "." and cell not in game.moves[-2:])
     code = f"{statement(game.mark, taken)}\nprint(board)"
     reply[index] = call(code)
     reply = with_real_outputs(reply)
@@ -920,6 +941,8 @@ CORRUPTIONS = {
         *other["messages"][1:],
     ],
     "an altered board": altered_board,
+    "an altered result": altered_result,
+    "another look at a board": another_look,
     "an empty tool output": lambda gold, other, draws: changed(
         gold, call_indices(gold["messages"])[0] + 1, "content", ""
     ),
@@ -974,6 +997,12 @@ def test_a_corrupted_game_scores_below_1_and_says_why(examples, name):
         assert score.reason
         tried += 1
     assert tried > 100
+
+
+def test_an_illegal_move_is_named(examples):
+    for example in examples[:200]:
+        score = TicTacToe().score(example, illegal_move(example, None, None))
+        assert score.reason.startswith("illegal move board["), score
 
 
 def played_on(opening, moves, mark):

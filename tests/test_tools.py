@@ -665,7 +665,7 @@ def test_a_move_out_of_turn_is_refused():
 def test_a_call_that_fails_on_its_last_line_changes_nothing():
     session = after_moves(4)
     assert_refused(session, f"{move(0, 'O')}\n{move(8, 'X')}\n{SHOW}\n{move(8, 'O')}", "taken")
-    assert_refused(session, f"{move(0, 'O')}\n{SHOW}\nfoo", "not board[row][column]")
+    assert_refused(session, f"{move(0, 'O')}\n{SHOW}\nfoo", "neither board[row][column]")
     assert_refused(session, f"{move(0, 'O')}\n{SHOW}\n" * 30, "256 characters")
     assert session.call("python", {"code": f"{move(0, 'O')}\n{SHOW}"}) == "O..\n.X.\n...\n"
 
@@ -708,9 +708,9 @@ def test_a_game_goes_on_from_rows_as_from_moves():
         (f"{move(4, 'X')}\nboard[0]='O..'", "rows are set before all else"),
         (f"{SHOW}\nboard[0]='X..'", "rows are set before all else"),
         (f"board[1]='.X.'\n{move(4, 'O')}", "is taken"),
-        ("board[3]='X..'", "not board[row][column]"),
-        ("board[0]='X.'", "not board[row][column]"),
-        ("board[0]='x..'", "not board[row][column]"),
+        ("board[3]='X..'", "neither board[row][column]"),
+        ("board[0]='X.'", "neither board[row][column]"),
+        ("board[0]='x..'", "neither board[row][column]"),
     ],
 )
 def test_rows_that_are_no_position_or_come_late_are_refused(code, reason):
@@ -782,7 +782,7 @@ def test_what_is_no_board_statement_is_refused_quickly_and_changes_nothing(code)
     assert_refused(after_moves(4, 0), code, "")
 
 
-LINES = st.one_of(
+STATEMENTS = st.one_of(
     st.tuples(st.integers(0, 8), st.sampled_from("XO")).map(lambda parts: move(*parts)),
     st.sampled_from([SHOW, "print(board.lines)"]),
     st.tuples(st.integers(0, 2), st.text("XO.", min_size=3, max_size=3)).map(
@@ -795,7 +795,7 @@ LINES = st.one_of(
 
 
 @FUZZ
-@given(st.lists(st.lists(LINES, max_size=4).map("\n".join), max_size=12))
+@given(st.lists(st.lists(STATEMENTS, max_size=4).map("\n".join), max_size=12))
 def test_no_sequence_of_calls_breaks_a_board_or_its_rules(codes):
     session = BoardSession()
 

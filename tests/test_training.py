@@ -207,6 +207,7 @@ def test_a_task_that_dominates_is_named_once_with_the_weight_that_evens_it_out(
     assert lines[0].startswith("warning: tictactoe has 9")
     assert "% of the trained tokens; a weight of 0." in lines[0]
     assert lines[0].endswith("instead of 2 would even it out")
+    assert lines[1].endswith("% of the loss")
     balanced = trainer_of(configure_mix(calculator=1.0, tictactoe=0.2), renderer, tmp_path / "b")
     balanced.add_callback(MixCallback(balanced.train_dataset.schedule, max_task_share=0.9))
     balanced.train()

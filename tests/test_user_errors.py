@@ -67,7 +67,7 @@ MISTAKES: dict[str, tuple[str | None, str, list[str]]] = {
     "a row too short for a task": (
         None,
         "--depth=1 --max_seq_len=100 --calc_weight=0 --output_dir={tmp}/run",
-        ["max_seq_len 100", "'tictactoe'", "135 tokens"],
+        ["max_seq_len 100", "'tictactoe'", "144 tokens"],
     ),
     "an impossible batch": (
         None,

@@ -30,7 +30,8 @@ class Position(NamedTuple):
         value: For the side to move, if both play well: 1 a win, 0 a draw, -1 a loss.
         optimal: The moves that keep this value.
         best: Of these the ones that win soonest, draw, or lose latest.
-        preferred: Of these the ones that do best against random replies.
+        preferred: Of these the ones that do best against random replies; of a game's first moves,
+            all draws, every one.
         boards: The board after a move on each of the nine cells; empty where a stone lies.
         wins: The cells that complete a line of the side to move.
         blocks: The cells where its opponent would complete one.
@@ -99,6 +100,7 @@ def game_tree() -> dict[str, Position]:
         legal = tuple(cell for cell in range(9) if boards[cell])
         best = tuple(cell for cell in legal if -values[boards[cell]] == worth)
         hope = max(hopes[boards[cell]][mark] for cell in best)
+        preferred = tuple(cell for cell in best if hopes[boards[cell]][mark] == hope)
         hopes[board] = {
             mark: hope,
             opponent(mark): Fraction(
@@ -110,7 +112,7 @@ def game_tree() -> dict[str, Position]:
             value=_sign(worth),
             optimal=tuple(cell for cell in legal if _sign(-values[boards[cell]]) == _sign(worth)),
             best=best,
-            preferred=tuple(cell for cell in best if hopes[boards[cell]][mark] == hope),
+            preferred=best if board == EMPTY_BOARD else preferred,
             boards=boards,
             wins=_completing(board, mark),
             blocks=_completing(board, opponent(mark)),

@@ -27,8 +27,8 @@ from mixgen.tasks.messages import Message, Score, user
 from mixgen.tasks.trial import Answer, Metric, Trial, Turn, tally
 from mixgen.tools.board import (
     EMPTY_BOARD,
+    LOOKS,
     MOVE,
-    SHOWN,
     opponent,
     place,
     result,
@@ -132,7 +132,7 @@ def play(line: Line, turn: Turn) -> Line:
         moves = line.moves if is_over else (*line.moves, Move(board, None))
         return replace(line, messages=messages, moves=moves, ending=fault, reason=reason)
 
-    statements = [one for one in _statements(turn.messages) if one not in SHOWN]
+    statements = [one for one in _statements(turn.messages) if one not in LOOKS]
     users = line.user_code.splitlines()
     found = [MOVE.fullmatch(one) for one in statements[len(users) :]]
     placed = [(3 * int(one[1]) + int(one[2]), one[3]) for one in found if one]

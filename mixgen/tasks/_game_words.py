@@ -33,8 +33,8 @@ NUM_WORDINGS: Final = len(OPENINGS["X"])
 PLACE: Final = {
     mark: [f"board[{cell // 3}][{cell % 3}]='{mark}'\n" for cell in range(9)] for mark in "XO"
 }
-LOOK: Final = "print(board.lines)"  # before a move
-PRINT: Final = "print(board)"  # after it
+PRINT_LINES: Final = "print(board.lines)"  # with what the user has shown or said put down
+PRINT_BOARD: Final = "print(board)"  # with its own move put down
 I_PLAY: Final = [f"I play {name}." for name in CELLS]
 
 
@@ -70,10 +70,10 @@ def turn_messages(mark: str, user_code: str, own: int | None, board: str) -> lis
         own: The cell of its own move; none if the user's has ended the game.
         board: The board after `user_code`.
     """
-    messages = [call(user_code + LOOK), tool(render_lines(board))]
+    messages = [call(user_code + PRINT_LINES), tool(render_lines(board))]
     if own is not None:
         board = place(board, own, mark)
-        messages += (call(PLACE[mark][own] + PRINT), tool(render(board)))
+        messages += (call(PLACE[mark][own] + PRINT_BOARD), tool(render(board)))
     return [*messages, assistant(claims(mark, own, board))]
 
 

@@ -8,7 +8,7 @@
                        board[1]='.X.'
                        board[2]='...'
                        print(board.lines)
-    tool       (the board's rows, columns and diagonals)
+    tool       (its three rows, three columns and two diagonals)
     assistant  python: board[0][0]='O'
                        print(board)
     tool       O..
@@ -19,9 +19,9 @@
 
 The assistant puts down what the user shows or says, looks, and plays a minimax-optimal move; it
 wins as soon as it can, and of equals takes one of those that do best against random replies (or, if
-asked, any). The user mixes random and optimal moves. A game is always played to its end, which the
-tool and the assistant both state. Some games (`set_up_rate`) go on from a position with more
-stones, any that is not lost.
+asked, any). It opens on any cell. The user mixes random and optimal moves. A game is always played
+to its end, which the tool and the assistant both state. Some games (`set_up_rate`) go on from a
+position with more stones, any that is not lost.
 
 Most positions of a test game would also occur in training games, so positions are held out, not
 games: those with at least three stones and the assistant to move, up to symmetry, by the hash of
@@ -61,7 +61,7 @@ from mixgen.tasks.trial import Answer, Result
 from mixgen.tools.board import (
     BOARD_SCHEMA,
     EMPTY_BOARD,
-    SHOWN,
+    LOOKS,
     BoardSession,
     place,
     result,
@@ -224,13 +224,13 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
     cells: list[int] = []
     for message in [one for one in reply if one["tool_calls"]][1:]:  # the first sets the board
         (tool_call,) = message["tool_calls"]
-        *lines, last_line = tool_call["function"]["arguments"]["code"].split("\n")
-        if last_line not in SHOWN:
+        *statements, look = tool_call["function"]["arguments"]["code"].split("\n")
+        if look not in LOOKS:
             return "a call does not end with a look at the board"
-        for line in lines:
-            cell = PLACE[to_move(board)].index(f"{line}\n")
+        for statement in statements:
+            cell = PLACE[to_move(board)].index(f"{statement}\n")
             if board[cell] != "." or result(board):
-                return f"illegal move {line}"
+                return f"illegal move {statement}"
             is_users = to_move(board) != mark
             if is_users and cells == right_cells[: len(cells)] and cell != right_cells[len(cells)]:
                 return "another game"

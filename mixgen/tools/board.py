@@ -1,10 +1,10 @@
 """The referee of tic-tac-toe: a board that lives in the python tool for a whole conversation.
 
-In go statements `board[r][c]='X'`, `board[r][c]='O'`, `print(board)` and `print(board.lines)`, each
-on a line; out comes what a `print` shows: the rows, or the rows, columns and diagonals, and then
-the result, empty until the game is over. An illegal move changes nothing and says why. To go on
-from a position, lines `board[r]='X.O'` come first, on an empty board. A board is a string of nine
-characters, row by row: `X`, `O` or `.` for an empty cell.
+In go statements, each on a line: moves `board[r][c]='X'` and `board[r][c]='O'`, and looks. Of these
+`print(board)` shows the rows, `print(board.lines)` the rows, columns and diagonals, and both the
+result in a last line that is empty until the game is over. An illegal move changes nothing and says
+why. To go on from a position, statements `board[r]='X.O'` come first, on an empty board. A board is
+a string of nine characters, row by row: `X`, `O` or `.` for an empty cell.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mixgen.tools.expression import ToolError
 from mixgen.tools.session import code_of, python_schema
 
 EMPTY_BOARD: Final = "." * 9
-LINES: Final = (
+LINES: Final = (  # rows, columns and diagonals, as `print(board.lines)` shows them
     (0, 1, 2),
     (3, 4, 5),
     (6, 7, 8),
@@ -35,8 +35,8 @@ ROW: Final = re.compile(r"board\[([0-2])\]='([XO.]{3})'")
 
 BOARD_SCHEMA: Final = python_schema(
     "Plays on a tic-tac-toe board that keeps its stones between calls.",
-    "lines of board[row][column]='X' or 'O', rows and columns 0 to 2, print(board) and "
-    "print(board.lines); first, on an empty board, lines of board[row]='X.O'",
+    "statements board[row][column]='X' or 'O', rows and columns 0 to 2, print(board) and "
+    "print(board.lines), a line each; first, on an empty board, board[row]='X.O'",
 )
 
 
@@ -93,7 +93,8 @@ def render_lines(board: str) -> str:
     return "\n".join([*["".join([board[cell] for cell in line]) for line in LINES], result(board)])
 
 
-SHOWN: Final[Mapping[str, Callable[[str], str]]] = {
+# What each look shows of a board.
+LOOKS: Final[Mapping[str, Callable[[str], str]]] = {
     "print(board)": render,
     "print(board.lines)": render_lines,
 }
@@ -133,20 +134,20 @@ def _run(board: str, code: str) -> tuple[str, str]:
     if len(code) > MAX_SOURCE_CHARS:
         raise ToolError(f"code above {MAX_SOURCE_CHARS} characters")
     printed: list[str] = []
-    lines = code.split("\n")
-    rows = list(takewhile(ROW.fullmatch, lines))
+    statements = code.split("\n")
+    rows = list(takewhile(ROW.fullmatch, statements))
     if rows:
         board = _with_rows(board, rows)
-    for line in lines[len(rows) :]:
-        if line in SHOWN:
-            printed.append(SHOWN[line](board))
+    for statement in statements[len(rows) :]:
+        if statement in LOOKS:
+            printed.append(LOOKS[statement](board))
             continue
-        if ROW.fullmatch(line):
+        if ROW.fullmatch(statement):
             raise ToolError("rows are set before all else")
-        move = MOVE.fullmatch(line)
+        move = MOVE.fullmatch(statement)
         if not move:
-            shows = " or ".join(SHOWN)
-            raise ToolError(f"not board[row][column]='X', board[row][column]='O', {shows}")
+            looks = " or ".join(LOOKS)
+            raise ToolError(f"neither board[row][column]='X' or 'O' nor {looks}")
         row, column, mark = int(move[1]), int(move[2]), move[3]
         if result(board):
             raise ToolError("the game is over")
@@ -158,11 +159,11 @@ def _run(board: str, code: str) -> tuple[str, str]:
     return board, "\n".join(printed)
 
 
-def _with_rows(board: str, lines: Sequence[str]) -> str:
+def _with_rows(board: str, statements: Sequence[str]) -> str:
     """An empty board with some rows set, to a position that moves in turn can come to."""
     if board != EMPTY_BOARD:
         raise ToolError("rows can be set on an empty board only")
-    for row, stones in ROW.findall("\n".join(lines)):
+    for row, stones in ROW.findall("\n".join(statements)):
         board = board[: 3 * int(row)] + stones + board[3 * int(row) + 3 :]
     if board.count("X") - board.count("O") not in (0, 1) or result(board):
         raise ToolError("no game that goes on comes to these rows")

@@ -87,7 +87,9 @@ class MixCallback(TrainerCallback):
             if share > self.max_task_share and (name, what) not in self.warned:
                 self.warned.add((name, what))
                 line = f"warning: {name} has {share:.0%} of the {what}"
-                if weight:  # else nothing of the others was drawn
+                # No weight where nothing of the others was drawn; nor for a loss, which may be
+                # chance that no model can learn, as which of equal moves is played.
+                if weight and amounts is tokens:
                     line += f"; a weight of {weight:.2g} instead of {weights[name]:.4g}"
                     line += " would even it out"
                 _say(line)
