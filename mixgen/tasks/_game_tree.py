@@ -132,30 +132,33 @@ def _sign(value: int) -> int:
 
 
 @cache
-def set_ups(mark: str) -> tuple[list[str], ...]:
+def set_ups(mark: str) -> list[list[list[str]]]:
     """The boards that a game of `mark` may go on from: it has the move and need not lose.
 
     It holds two stones at least: with fewer, it would be a game from the start.
 
     Returns:
-        Three kinds of boards: `mark` can win at once; or else has to block; or neither.
+        Three kinds of boards, each by its numbers of stones: `mark` can win at once; or else has
+        to block; or neither.
     """
-    kinds: tuple[list[str], ...] = ([], [], [])
+    kinds: list[dict[int, list[str]]] = [{}, {}, {}]
     for board, position in game_tree().items():
         if to_move(board) == mark and num_stones(board) >= 2 and position.value >= 0:
-            kinds[0 if position.wins else 1 if position.blocks else 2].append(board)
-    return kinds
+            kind = kinds[0 if position.wins else 1 if position.blocks else 2]
+            kind.setdefault(num_stones(board), []).append(board)
+    return [list(kind.values()) for kind in kinds]
 
 
 def draw_set_up(mark: str, draw: Callable[[], float]) -> str:
-    """One of `set_ups`: each kind is as likely, and each board of a kind.
+    """One of `set_ups`: each kind is as likely, and each number of stones in it.
 
     Args:
         mark: Who has the move.
         draw: Uniform numbers in [0, 1).
     """
     kinds = set_ups(mark)
-    boards = kinds[int(draw() * len(kinds))]
+    numbers = kinds[int(draw() * len(kinds))]
+    boards = numbers[int(draw() * len(numbers))]
     return boards[int(draw() * len(boards))]
 
 
