@@ -705,7 +705,7 @@ def test_set_ups_are_wins_blocks_and_others_as_often_and_each_number_of_stones_o
     assert set(counts) <= set().union(*groups.values())
     for (mark, kind, _), boards in groups.items():
         found = [counts[board] for board in boards]
-        assert sum(found) == pytest.approx(10_000 / numbers[mark, kind], rel=0.06)
+        assert sum(found) == pytest.approx(10_000 / numbers[mark, kind], rel=0.08)  # 4 deviations
         # Of independent draws this is 1, give or take 0.07 to 0.25.
         mean = sum(found) / len(boards)
         spread = sum((count - mean) ** 2 / mean for count in found) / (len(boards) - 1)
