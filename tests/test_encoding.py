@@ -96,8 +96,8 @@ def test_a_number_is_cut_into_pairs_of_digits_from_its_start(renderer, tokenizer
     # Moves alone put more digits together, with what stands between them.
     several = [token for token in tokenizer.get_vocab() if len(re.findall("[0-9]", token)) > 1]
     stones = [f"board[{cell // 3}][{cell % 3}]='{mark}'" for cell in range(9) for mark in "XO"]
-    shows = ("print(board)", "print(board.lines)")
-    moves = {f"{stone}Ċ{show}" for stone in stones for show in shows}
+    prints = ("print(board)", "print(board.lines)")
+    moves = {f"{stone}Ċ{shown}" for stone in stones for shown in prints}
     assert pairs | moves <= set(several)
     assert all(token.startswith("board[") for token in set(several) - pairs)
 
@@ -127,8 +127,8 @@ def test_whatever_lies_on_a_board_it_takes_as_many_tokens(name, seed):
     ends = ("\n", "\n", "\nprint(board.lines)")
     set_rows = [f"board[{row}]='{cells}'{end}" for row, end in enumerate(ends) for cells in rows]
     stones = [f"board[{r}][{c}]='{m}'" for r, c, m in itertools.product(range(3), range(3), "XO")]
-    looks = ("print(board.lines)", "print(board)")  # after the user's, and after one's own
-    moves = [f"{stone}\n{look}" for stone in stones for look in looks]
+    prints = ("print(board.lines)", "print(board)")  # after the user's, and after one's own
+    moves = [f"{stone}\n{shown}" for stone in stones for shown in prints]
     shown = [f"{cells}\n" for cells in rows | {"XXX", "OOO"}]
     long = [text for text in set_rows + moves + shown if len(renderer.text_ids(text)) > 1]
     assert (len(set_rows), long) == (75, [])

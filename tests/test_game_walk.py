@@ -64,7 +64,7 @@ class Plan(NamedTuple):
     own: list  # one's stone, but for a finished game
     calls: list  # the statements of each call
     words: str
-    looks: tuple = ("print(board.lines)", "print(board)")  # in the first call, and in the others
+    prints: tuple = ("print(board.lines)", "print(board)")  # in the first call, and in the others
 
 
 def codes_of(messages):
@@ -111,7 +111,7 @@ def carry_out(conversation, planned):
         session.call("python", {"code": code})
     messages = []
     for number, statements in enumerate(planned.calls):
-        code = "\n".join([*statements, planned.looks[number > 0]])
+        code = "\n".join([*statements, planned.prints[number > 0]])
         messages += [call(code), tool(session.call("python", {"code": code}))]
     return Turn([*messages, assistant(planned.words)])
 
@@ -386,17 +386,17 @@ def test_every_held_out_position_is_tried_once_from_a_set_up(name, split):
 def test_who_sets_up_another_position_or_in_another_way_has_made_no_move():
     def with_first_call(change):
         def spoil(turn):
-            *lines, look = codes_of(turn.messages)[0].split("\n")
-            code = "\n".join([*change(lines), look])
+            *rows, last = codes_of(turn.messages)[0].split("\n")
+            code = "\n".join([*change(rows), last])
             output = BoardSession().call("python", {"code": code})
             return Turn([call(code), tool(output), *turn.messages[2:]])
 
         return spoil
 
     spoils = {
-        "another order": with_first_call(lambda lines: lines[::-1]),
-        "a row twice": with_first_call(lambda lines: [*lines, lines[0]]),
-        "a row less": with_first_call(lambda lines: lines[1:]),
+        "another order": with_first_call(lambda rows: rows[::-1]),
+        "a row twice": with_first_call(lambda rows: [*rows, rows[0]]),
+        "a row less": with_first_call(lambda rows: rows[1:]),
         "not at all": lambda turn: Turn(turn.messages[2:]),
         "nothing": lambda turn: Turn([assistant("I play center.")]),
         "a fault": lambda turn: turn._replace(fault="too many tokens in one turn"),
@@ -566,13 +566,13 @@ def test_a_single_fault_breaks_off_the_lines_it_is_on_and_is_told_from_the_other
         check_lines(tried(spoiled_player(name, is_chosen, is_hidden=True)[1]), lines)
 
 
-@pytest.mark.parametrize("looks", [("print(board)",) * 2, ("print(board.lines)",) * 2])
-def test_another_look_than_the_games_is_a_wrong_board_though_what_it_shows_is_true(looks):
-    def look_otherwise(planned):
-        return planned._replace(looks=looks) if is_chosen(planned.board) else planned
+@pytest.mark.parametrize("prints", [("print(board)",) * 2, ("print(board.lines)",) * 2])
+def test_another_print_than_the_games_is_a_wrong_board_though_what_it_shows_is_true(prints):
+    def print_otherwise(planned):
+        return planned._replace(prints=prints) if is_chosen(planned.board) else planned
 
     lines, _ = known_lines(perfect, lambda board: "wrong_boards" if is_chosen(board) else "")
-    check_lines(tried(player(perfect, look_otherwise)), lines)
+    check_lines(tried(player(perfect, print_otherwise)), lines)
 
 
 def test_an_illegal_move_is_neither_a_legal_nor_an_optimal_move():

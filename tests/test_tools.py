@@ -665,7 +665,7 @@ def test_a_move_out_of_turn_is_refused():
 def test_a_call_that_fails_on_its_last_line_changes_nothing():
     session = after_moves(4)
     assert_refused(session, f"{move(0, 'O')}\n{move(8, 'X')}\n{SHOW}\n{move(8, 'O')}", "taken")
-    assert_refused(session, f"{move(0, 'O')}\n{SHOW}\nfoo", "neither board[row][column]")
+    assert_refused(session, f"{move(0, 'O')}\n{SHOW}\nfoo", "not a statement; allowed are")
     assert_refused(session, f"{move(0, 'O')}\n{SHOW}\n" * 30, "256 characters")
     assert session.call("python", {"code": f"{move(0, 'O')}\n{SHOW}"}) == "O..\n.X.\n...\n"
 
@@ -708,9 +708,9 @@ def test_a_game_goes_on_from_rows_as_from_moves():
         (f"{move(4, 'X')}\nboard[0]='O..'", "rows are set before all else"),
         (f"{SHOW}\nboard[0]='X..'", "rows are set before all else"),
         (f"board[1]='.X.'\n{move(4, 'O')}", "is taken"),
-        ("board[3]='X..'", "neither board[row][column]"),
-        ("board[0]='X.'", "neither board[row][column]"),
-        ("board[0]='x..'", "neither board[row][column]"),
+        ("board[3]='X..'", "not a statement; allowed are"),
+        ("board[0]='X.'", "not a statement; allowed are"),
+        ("board[0]='x..'", "not a statement; allowed are"),
     ],
 )
 def test_rows_that_are_no_position_or_come_late_are_refused(code, reason):

@@ -195,7 +195,7 @@ def logged_of_one_step(mix, renderer, tmp_path) -> list[dict[str, float]]:
     return logged(trainer)
 
 
-def test_a_task_that_dominates_is_named_once_with_the_weight_that_evens_it_out(
+def test_a_task_that_dominates_is_named_once_and_for_tokens_with_the_weight_that_evens_them_out(
     renderer, tmp_path, capsys
 ):
     mix = configure_mix(calculator=0.2, tictactoe=2.0)

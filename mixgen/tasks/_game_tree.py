@@ -30,8 +30,7 @@ class Position(NamedTuple):
         value: For the side to move, if both play well: 1 a win, 0 a draw, -1 a loss.
         optimal: The moves that keep this value.
         best: Of these the ones that win soonest, draw, or lose latest.
-        preferred: Of these the ones that do best against random replies; of a game's first moves,
-            all draws, every one.
+        preferred: Of these the ones that do best against random replies.
         boards: The board after a move on each of the nine cells; empty where a stone lies.
         wins: The cells that complete a line of the side to move.
         blocks: The cells where its opponent would complete one.
@@ -100,7 +99,6 @@ def game_tree() -> dict[str, Position]:
         legal = tuple(cell for cell in range(9) if boards[cell])
         best = tuple(cell for cell in legal if -values[boards[cell]] == worth)
         hope = max(hopes[boards[cell]][mark] for cell in best)
-        preferred = tuple(cell for cell in best if hopes[boards[cell]][mark] == hope)
         hopes[board] = {
             mark: hope,
             opponent(mark): Fraction(
@@ -112,7 +110,7 @@ def game_tree() -> dict[str, Position]:
             value=_sign(worth),
             optimal=tuple(cell for cell in legal if _sign(-values[boards[cell]]) == _sign(worth)),
             best=best,
-            preferred=best if board == EMPTY_BOARD else preferred,
+            preferred=tuple(cell for cell in best if hopes[boards[cell]][mark] == hope),
             boards=boards,
             wins=_completing(board, mark),
             blocks=_completing(board, opponent(mark)),
@@ -135,11 +133,11 @@ def _sign(value: int) -> int:
 def set_ups(mark: str) -> list[list[list[str]]]:
     """The boards that a game of `mark` may go on from: it has the move and need not lose.
 
-    It holds two stones at least: with fewer, it would be a game from the start.
+    They hold two stones at least: with fewer, it would be a game from the start.
 
     Returns:
-        Three kinds of boards, each by its numbers of stones: `mark` can win at once; or else has
-        to block; or neither.
+        For each kind (`mark` can win at once; or else has to block; or neither) its boards, in one
+        list for each number of stones.
     """
     kinds: list[dict[int, list[str]]] = [{}, {}, {}]
     for board, position in game_tree().items():
@@ -150,15 +148,15 @@ def set_ups(mark: str) -> list[list[list[str]]]:
 
 
 def draw_set_up(mark: str, draw: Callable[[], float]) -> str:
-    """One of `set_ups`: each kind is as likely, and each number of stones in it.
+    """One of `set_ups`: each kind is as likely, in it each number of stones, of these each board.
 
     Args:
         mark: Who has the move.
         draw: Uniform numbers in [0, 1).
     """
     kinds = set_ups(mark)
-    numbers = kinds[int(draw() * len(kinds))]
-    boards = numbers[int(draw() * len(numbers))]
+    by_stones = kinds[int(draw() * len(kinds))]
+    boards = by_stones[int(draw() * len(by_stones))]
     return boards[int(draw() * len(boards))]
 
 

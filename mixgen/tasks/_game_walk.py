@@ -27,8 +27,8 @@ from mixgen.tasks.messages import Message, Score, user
 from mixgen.tasks.trial import Answer, Metric, Trial, Turn, tally
 from mixgen.tools.board import (
     EMPTY_BOARD,
-    LOOKS,
     MOVE,
+    PRINTS,
     opponent,
     place,
     result,
@@ -132,7 +132,7 @@ def play(line: Line, turn: Turn) -> Line:
         moves = line.moves if is_over else (*line.moves, Move(board, None))
         return replace(line, messages=messages, moves=moves, ending=fault, reason=reason)
 
-    statements = [one for one in _statements(turn.messages) if one not in LOOKS]
+    statements = [one for one in _statements(turn.messages) if one not in PRINTS]
     users = line.user_code.splitlines()
     found = [MOVE.fullmatch(one) for one in statements[len(users) :]]
     placed = [(3 * int(one[1]) + int(one[2]), one[3]) for one in found if one]
@@ -148,7 +148,7 @@ def play(line: Line, turn: Turn) -> Line:
     if not is_begun:
         return broken("wrong_boards", f"{line.user_code!r} is not what is put down first")
     if None in found:
-        return broken("wrong_boards", "a statement is no move and no look at the board")
+        return broken("wrong_boards", "a statement is no move and no print of the board")
     if [stone for _, stone in placed] != ([] if is_over else [mark]):
         return broken("wrong_boards", f"not {'no' if is_over else 'one'} {mark} is put down")
     own = placed[0][0] if placed else None
@@ -181,7 +181,7 @@ def _effect_of(message: Message) -> tuple[str, object]:
 
 
 def _statements(messages: Sequence[Message]) -> list[str]:
-    """The lines of code of a turn's calls, in order."""
+    """The statements of a turn's calls, in order."""
     found = []
     for message in messages:
         for made in message["tool_calls"]:

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from mixgen.tasks.messages import Message, assistant, call, tool, user
-from mixgen.tools.board import opponent, place, render, render_lines, result, to_move
+from mixgen.tools.board import (
+    PRINT_BOARD,
+    PRINT_LINES,
+    opponent,
+    place,
+    render,
+    render_lines,
+    result,
+    to_move,
+)
 
 CELLS: Final = (
     "top left",
@@ -33,8 +42,6 @@ NUM_WORDINGS: Final = len(OPENINGS["X"])
 PLACE: Final = {
     mark: [f"board[{cell // 3}][{cell % 3}]='{mark}'\n" for cell in range(9)] for mark in "XO"
 }
-PRINT_LINES: Final = "print(board.lines)"  # with what the user has shown or said put down
-PRINT_BOARD: Final = "print(board)"  # with its own move put down
 I_PLAY: Final = [f"I play {name}." for name in CELLS]
 
 

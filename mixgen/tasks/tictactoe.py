@@ -18,10 +18,10 @@
     user       bottom
 
 The assistant puts down what the user shows or says, looks, and plays a minimax-optimal move; it
-wins as soon as it can, and of equals takes one of those that do best against random replies (or, if
-asked, any). It opens on any cell. The user mixes random and optimal moves. A game is always played
-to its end, which the tool and the assistant both state. Some games (`set_up_rate`) go on from a
-position with more stones, any that is not lost.
+wins as soon as it can, and of equals takes any of those that do best against random replies, but
+opens on any cell (`random_ties`: any of equals, always). The user mixes random and optimal moves. A
+game is always played to its end, which the tool and the assistant both state. Some games
+(`set_up_rate`) go on from a position with more stones, any that is not lost.
 
 Most positions of a test game would also occur in training games, so positions are held out, not
 games: those with at least three stones and the assistant to move, up to symmetry, by the hash of
@@ -61,7 +61,7 @@ from mixgen.tasks.trial import Answer, Result
 from mixgen.tools.board import (
     BOARD_SCHEMA,
     EMPTY_BOARD,
-    LOOKS,
+    PRINTS,
     BoardSession,
     place,
     result,
@@ -103,7 +103,7 @@ class TicTacToe(Task):
             default=0.5, metadata={"help": "Share of games the assistant starts."}
         )
         user_optimal_rate: float = field(
-            default=0.5, metadata={"help": "How often the user plays a best move; else any."}
+            default=0.7, metadata={"help": "How often the user plays a best move; else any."}
         )
         set_up_rate: float = field(
             default=0.5,
@@ -112,7 +112,8 @@ class TicTacToe(Task):
         random_ties: bool = field(
             default=False,
             metadata={
-                "help": "Play any best move, also one that does less well against random users."
+                "help": "Play any best move, also one that does less well against random users; "
+                "as an opening it does always."
             },
         )
 
@@ -196,7 +197,9 @@ class TicTacToe(Task):
         while position := tree.get(board):
             if to_move(board) == mark:
                 splits.add(position.split)
-                options = position.best if config.random_ties else position.preferred
+                # From the corners alone, which do best, no game for training has a fifth move of X.
+                is_any = config.random_ties or board == EMPTY_BOARD
+                options = position.best if is_any else position.preferred
                 cell = options[int(draw() * len(options))]
             else:
                 cell = users_move(position)
@@ -224,9 +227,9 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
     cells: list[int] = []
     for message in [one for one in reply if one["tool_calls"]][1:]:  # the first sets the board
         (tool_call,) = message["tool_calls"]
-        *statements, look = tool_call["function"]["arguments"]["code"].split("\n")
-        if look not in LOOKS:
-            return "a call does not end with a look at the board"
+        *statements, last = tool_call["function"]["arguments"]["code"].split("\n")
+        if last not in PRINTS:
+            return "a call does not end with a print of the board"
         for statement in statements:
             cell = PLACE[to_move(board)].index(f"{statement}\n")
             if board[cell] != "." or result(board):

@@ -1,8 +1,8 @@
 """The referee of tic-tac-toe: a board that lives in the python tool for a whole conversation.
 
-In go statements, each on a line: moves `board[r][c]='X'` and `board[r][c]='O'`, and looks. Of these
-`print(board)` shows the rows, `print(board.lines)` the rows, columns and diagonals, and both the
-result in a last line that is empty until the game is over. An illegal move changes nothing and says
+In go statements, one a line: moves `board[r][c]='X'` or `'O'`, `print(board)` (three rows) and
+`print(board.lines)` (three rows, three columns, two diagonals). What is printed ends with a line
+for the result, empty until the game is over. A call with an illegal move changes nothing and says
 why. To go on from a position, statements `board[r]='X.O'` come first, on an empty board. A board is
 a string of nine characters, row by row: `X`, `O` or `.` for an empty cell.
 """
@@ -90,13 +90,15 @@ def render_lines(board: str) -> str:
         >>> render_lines("XOXXOOOXX").split("\\n")
         ['XOX', 'XOO', 'OXX', 'XXO', 'OOX', 'XOX', 'XOX', 'XOO', 'Draw']
     """
-    return "\n".join([*["".join([board[cell] for cell in line]) for line in LINES], result(board)])
+    lines = ["".join([board[cell] for cell in cells]) for cells in LINES]
+    return "\n".join([*lines, result(board)])
 
 
-# What each look shows of a board.
-LOOKS: Final[Mapping[str, Callable[[str], str]]] = {
-    "print(board)": render,
-    "print(board.lines)": render_lines,
+PRINT_BOARD: Final = "print(board)"
+PRINT_LINES: Final = "print(board.lines)"
+PRINTS: Final[Mapping[str, Callable[[str], str]]] = {
+    PRINT_BOARD: render,
+    PRINT_LINES: render_lines,
 }
 
 
@@ -121,7 +123,7 @@ class BoardSession:
         self.board = EMPTY_BOARD
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> str:
-        """See `ToolSession.call`. A call that fails on one line changes nothing."""
+        """See `ToolSession.call`. A call that fails on one statement changes nothing."""
         try:
             self.board, printed = _run(self.board, code_of(name, arguments))
         except ToolError as error:
@@ -139,15 +141,15 @@ def _run(board: str, code: str) -> tuple[str, str]:
     if rows:
         board = _with_rows(board, rows)
     for statement in statements[len(rows) :]:
-        if statement in LOOKS:
-            printed.append(LOOKS[statement](board))
+        if statement in PRINTS:
+            printed.append(PRINTS[statement](board))
             continue
         if ROW.fullmatch(statement):
             raise ToolError("rows are set before all else")
         move = MOVE.fullmatch(statement)
         if not move:
-            looks = " or ".join(LOOKS)
-            raise ToolError(f"neither board[row][column]='X' or 'O' nor {looks}")
+            allowed = " and ".join(["board[row][column]='X' or 'O'", *PRINTS])
+            raise ToolError(f"not a statement; allowed are {allowed}")
         row, column, mark = int(move[1]), int(move[2]), move[3]
         if result(board):
             raise ToolError("the game is over")

@@ -88,8 +88,8 @@ class MixCallback(TrainerCallback):
                 self.warned.add((name, what))
                 line = f"warning: {name} has {share:.0%} of the {what}"
                 # No weight where nothing of the others was drawn; nor for a loss, which may be
-                # chance that no model can learn, as which of equal moves is played.
-                if weight and amounts is tokens:
+                # chance that no model can learn: which of equal moves is played.
+                if weight and what == "trained tokens":
                     line += f"; a weight of {weight:.2g} instead of {weights[name]:.4g}"
                     line += " would even it out"
                 _say(line)
