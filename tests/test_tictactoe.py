@@ -711,9 +711,8 @@ def test_set_ups_are_wins_blocks_and_others_as_often_and_each_number_of_stones_o
     assert set(counts) <= set().union(*groups.values())
     for (mark, kind, _), boards in groups.items():
         found = [counts[board] for board in boards]
-        assert sum(found) == pytest.approx(
-            10_000 / numbers[mark, kind], rel=0.08
-        )  # 4 deviations or more
+        expected = 10_000 / numbers[mark, kind]
+        assert sum(found) == pytest.approx(expected, rel=0.08)  # 4 deviations or more
         mean = sum(found) / len(boards)
         spread = sum((count - mean) ** 2 / mean for count in found) / (len(boards) - 1)
         deviation = math.sqrt(2 / (len(boards) - 1))  # of independent draws around 1
