@@ -7,6 +7,7 @@ counted by a recursion over the game tree that shares no code with `mixgen`.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from collections import Counter
@@ -512,6 +513,12 @@ def with_a_z(turn):
     return Turn([*before, call(f"board[0][0]='Z'\n{codes_of(turn.messages)[-1]}"), output, words])
 
 
+def with_another_tool(turn):
+    messages = copy.deepcopy(turn.messages)
+    messages[0]["tool_calls"][0]["function"]["name"] = "bash"
+    return turn._replace(messages=messages)
+
+
 PUT_DOWN = {  # what is put down instead on the chosen boards, and the fault that this is
     "a stone on a stone": ("illegal", lambda p: [*p.users, (p.mark, taken(p))]),
     "the user's elsewhere": ("wrong_boards", lambda p: [(p.theirs, free(p)), *p.own]),
@@ -528,6 +535,7 @@ PUT_DOWN = {  # what is put down instead on the chosen boards, and the fault tha
 CARRIED_OUT = {  # what comes of the turn instead
     "another board as output": ("wrong_boards", lambda turn: forged(turn, -1)),
     "a Z beside one's own": ("wrong_boards", with_a_z),
+    "another tool": ("wrong_boards", with_another_tool),
     "a fault": ("unreadable", lambda turn: turn._replace(fault="too many tokens in one turn")),
     "no last words": ("unreadable", lambda turn: Turn(turn.messages[:-1])),
 }

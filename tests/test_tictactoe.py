@@ -687,6 +687,12 @@ def set_ups():
     return found
 
 
+def test_the_defaults_are_those_that_the_quickstart_was_measured_with():
+    config = TicTacToe.Config()
+    assert (config.assistant_starts_rate, config.set_up_rate) == (0.5, 0.5)
+    assert (config.user_optimal_rate, config.random_ties) == (0.7, False)
+
+
 def test_as_many_games_are_set_up_as_asked():
     for rate in (0.0, 0.3, 0.5, 1.0):
         drawn = play(18_000, "set-up rate", set_up_rate=rate)

@@ -174,10 +174,10 @@ def play(line: Line, turn: Turn) -> Line:
     )
 
 
-def _effect_of(message: Message) -> tuple[str, object]:
-    """What a message does, whatever it says: a call's code, a tool's output."""
-    codes = [made["function"]["arguments"] for made in message["tool_calls"]]
-    return message["role"], message["content"] if message["role"] == "tool" else codes
+def _effect_of(message: Message) -> tuple[object, ...]:
+    """What a message does, whatever it says: its calls, a tool's output."""
+    output = message["content"] if message["role"] == "tool" else ""
+    return message["role"], message["name"], message["tool_calls"], output
 
 
 def _statements(messages: Sequence[Message]) -> list[str]:

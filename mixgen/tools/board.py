@@ -148,7 +148,9 @@ def _run(board: str, code: str) -> tuple[str, str]:
             raise ToolError("rows are set before all else")
         move = MOVE.fullmatch(statement)
         if not move:
-            allowed = ", ".join(["board[row][column]='X' or 'O'", *PRINTS])
+            allowed = ", ".join(
+                ["board[row][column]='X' or 'O'", *PRINTS, "first board[row]='X.O'"]
+            )
             raise ToolError(f"not a statement; allowed are {allowed}")
         row, column, mark = int(move[1]), int(move[2]), move[3]
         if result(board):
