@@ -519,6 +519,18 @@ def with_another_tool(turn):
     return turn._replace(messages=messages)
 
 
+def with_another_argument(turn):
+    messages = copy.deepcopy(turn.messages)
+    messages[0]["tool_calls"][0]["function"]["arguments"]["more"] = ""
+    return turn._replace(messages=messages)
+
+
+def without_a_print(turn):
+    """The turn without the print of its last call, though the output is as if there were one."""
+    *before, _, output, words = turn.messages
+    return Turn([*before, call(codes_of(turn.messages)[-1].rpartition("\n")[0]), output, words])
+
+
 PUT_DOWN = {  # what is put down instead on the chosen boards, and the fault that this is
     "a stone on a stone": ("illegal", lambda p: [*p.users, (p.mark, taken(p))]),
     "the user's elsewhere": ("wrong_boards", lambda p: [(p.theirs, free(p)), *p.own]),
@@ -528,6 +540,7 @@ PUT_DOWN = {  # what is put down instead on the chosen boards, and the fault tha
         lambda p: [*p.users, (p.mark, taken(p)), *p.own],
     ),
     "the user's left out": ("wrong_boards", lambda p: p.own),
+    "the user's on a stone": ("wrong_boards", lambda p: [*p.users, (p.theirs, taken(p))]),
     "none of one's own": ("wrong_boards", lambda p: p.users),
     "two of one's own": ("wrong_boards", lambda p: [*p.users, *p.own, (p.mark, free(p))]),
     "two of the user's": ("wrong_boards", lambda p: [*p.users, *p.own, (p.theirs, free(p))]),
@@ -536,6 +549,8 @@ CARRIED_OUT = {  # what comes of the turn instead
     "another board as output": ("wrong_boards", lambda turn: forged(turn, -1)),
     "a Z beside one's own": ("wrong_boards", with_a_z),
     "another tool": ("wrong_boards", with_another_tool),
+    "another argument": ("wrong_boards", with_another_argument),
+    "no print": ("wrong_boards", without_a_print),
     "a fault": ("unreadable", lambda turn: turn._replace(fault="too many tokens in one turn")),
     "no last words": ("unreadable", lambda turn: Turn(turn.messages[:-1])),
 }

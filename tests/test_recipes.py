@@ -24,6 +24,13 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 CONSTANTS = {"calculator": 1.0, "tictactoe": 0.5}
 
 
+def test_gradual_tictactoe_is_the_quickstart_but_for_the_weights():
+    names = ("quickstart", "gradual_tictactoe")
+    read = [yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text()) for name in names]
+    quickstart, gradual = [{**recipe, "weights": None} for recipe in read]
+    assert gradual == quickstart
+
+
 def parse(*argv: object, constants: dict[str, float] | None = None):
     return parse_recipe([str(word) for word in argv], constants or CONSTANTS)
 

@@ -554,6 +554,17 @@ def test_the_default_assistant_opens_anywhere_and_plays_what_does_best_against_r
         assert abs(count - expected) <= Z_999 * math.sqrt(variance), (count, expected)
 
 
+def test_an_optimal_user_plays_every_soonest_move():
+    found = defaultdict(Counter)
+    for game, count in play(20_000, "optimal users", user_optimal_rate=1.0).items():
+        for board, cell in zip(path_of(game.moves, game.opening), game.moves, strict=False):
+            if mover(board) != game.mark:
+                found[board][cell] += count
+    often = {board: set(cells) for board, cells in found.items() if cells.total() >= 100}
+    assert all(cells == set(soonest(board)) for board, cells in often.items())
+    assert any(cells > set(preferred(board)) for board, cells in often.items())
+
+
 def test_random_ties_plays_several_optimal_moves_in_one_position():
     found = {}
     for game in play(20_000, "several", random_ties=True):
@@ -1014,6 +1025,15 @@ def test_an_illegal_move_is_named(examples):
     for example in examples[:200]:
         score = TicTacToe().score(example, illegal_move(example, None, None))
         assert score.reason.startswith("illegal move board["), score
+
+
+def test_a_call_that_prints_nothing_is_named(examples):
+    for example in examples[:200]:
+        reply = copy.deepcopy(example["messages"])
+        index = call_indices(reply)[-1]
+        reply[index] = call(code_of(reply[index]).rpartition("\n")[0])
+        score = TicTacToe().score(example, with_real_outputs(reply))
+        assert score.reason == "a call does not end with a print of the board"
 
 
 def played_on(opening, moves, mark):

@@ -622,6 +622,10 @@ def test_a_board_keeps_its_stones_between_calls_and_shows_them():
     assert BoardSession().board == EMPTY_BOARD == "." * 9
 
 
+def test_the_schema_of_a_board_names_every_print():
+    assert all(one in json.dumps(board.BOARD_SCHEMA) for one in board.PRINTS)
+
+
 def test_the_lines_of_a_board_are_its_rows_columns_and_diagonals():
     session = after_moves(0, 1, 2, 3, 7)
     lines = ["XOX", "O..", ".X.", "XO.", "O.X", "X..", "X..", "X..", ""]
