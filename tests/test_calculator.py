@@ -402,6 +402,7 @@ CORRUPTIONS = {
     "a tool message by the assistant": lambda gold, other, draws: with_part(
         gold, 2, "role", "assistant"
     ),
+    "an output by another name": lambda gold, other, draws: with_part(gold, 2, "name", "bash"),
     "an easier question": lambda gold, other, draws: [
         user("What is 1 + 1?"),
         *gold["messages"][1:],

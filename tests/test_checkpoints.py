@@ -20,10 +20,11 @@ from transformers import TrainerCallback
 
 from mixgen import MixTrainer, OutputError, RecipeError, configure_mix
 from mixgen.encoding.rows import RowDataset
+from mixgen.files import write_whole
 from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule, next_weights
 from mixgen.mixture.schedule import Schedule
 from mixgen.training.callbacks import ECHO_SECONDS, StopCallback
-from mixgen.training.checkpoint import commit, newest_checkpoint, rotate, seal, write_whole
+from mixgen.training.checkpoint import commit, newest_checkpoint, rotate, seal
 from mixgen.training.mix_callback import MixCallback, mean_losses
 from mixgen.training.model import build_model
 from mixgen.training.run_dir import CARD_MARK, RunLock, inspect_run_dir, prepare_run_dir
@@ -382,7 +383,7 @@ def test_a_text_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path
     def full(written, final):
         raise OSError(errno.ENOSPC, "No space left on device", str(written))
 
-    monkeypatch.setattr("mixgen.training.checkpoint.replace", full)
+    monkeypatch.setattr("mixgen.files.replace", full)
     with pytest.raises(OSError, match="No space left") as caught:
         write_whole(tmp_path / "report.html", "text")
     assert caught.value.filename == str(tmp_path / "report.html")

@@ -48,12 +48,12 @@ from mixgen.evaluation.results import (
     summary_line,
 )
 from mixgen.evaluation.run_files import read_run
+from mixgen.files import write_whole
 from mixgen.tasks.base import Task
 from mixgen.tasks.calculator import Calculator
 from mixgen.tasks.messages import Score, assistant, user
 from mixgen.tasks.trial import Metric, Result, Trial, Turn
 from mixgen.training.callbacks import StopCallback
-from mixgen.training.checkpoint import write_whole
 from mixgen.training.model import build_model
 from mixgen.training.resumable import ResumableTrainer
 from mixgen.training.trainer import MixTrainer

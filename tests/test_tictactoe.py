@@ -998,6 +998,9 @@ CORRUPTIONS = {
     "words beside a call": lambda gold, other, draws: changed(
         gold, call_indices(gold["messages"])[0], "content", "I win."
     ),
+    "an output by another name": lambda gold, other, draws: changed(
+        gold, draws.choice(call_indices(gold["messages"])) + 1, "name", "bash"
+    ),
     "a board said by the assistant": lambda gold, other, draws: changed(
         gold, call_indices(gold["messages"])[0] + 1, "role", "assistant"
     ),

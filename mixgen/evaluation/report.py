@@ -21,8 +21,8 @@ from mixgen.evaluation.results import (
     percent,
 )
 from mixgen.evaluation.run_files import Run, read_run
+from mixgen.files import write_whole
 from mixgen.training.callbacks import clock_text, tokens_text
-from mixgen.training.checkpoint import write_whole
 from mixgen.training.run_dir import CARD_FILE, CARD_MARK, REPORT_FILE, is_own_card
 
 PLOTS: Final = {"loss_by_task.png": loss_figure, "skill.png": skill_figure}

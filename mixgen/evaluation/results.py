@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from mixgen.encoding.tokenizer import call_text
 from mixgen.errors import OutputError, printable
+from mixgen.files import write_whole
 from mixgen.tasks.messages import Message
 from mixgen.tasks.trial import Result, Trial
-from mixgen.training.checkpoint import library_versions, write_whole
+from mixgen.training.checkpoint import library_versions
 from mixgen.training.run_dir import LATER_FILE, RESULTS_FILE
 
 if TYPE_CHECKING:

@@ -200,13 +200,14 @@ class Task:
             "metadata": metadata or {},
         }
 
-    def stream(self, *, split: str, seed: int, block: int = 0) -> Iterator[Example]:
+    def stream(self, *, split: str, seed: int, block: int | str = 0) -> Iterator[Example]:
         """The endless stream of one split: a pure function of the arguments and the settings.
 
         Args:
             split: `"train"`, `"validation"` or `"test"`.
             seed: The run's seed.
-            block: Which of the seed's streams; each is independent of the others.
+            block: Which of the seed's streams, by number or name; each is independent of the
+                others.
 
         Raises:
             TaskError: No such split, or the task has no problem in it.

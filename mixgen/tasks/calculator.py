@@ -218,7 +218,8 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
         return f"the call cannot be carried out: {error}"
     if not _is_value(value, example["answer"]):
         return f"the call computes {format_value(value)}, not {example['answer']}"
-    if output["content"] != format_value(value):
+    names = [message["name"] for message in reply]
+    if output["content"] != format_value(value) or names != ["", "", function["name"], ""]:
         return "the tool's output was not printed by the tool"
     if calling["content"] != "" or last["tool_calls"]:
         return "words before the call, or a call after it"

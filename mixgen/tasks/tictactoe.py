@@ -107,7 +107,10 @@ class TicTacToe(Task):
         )
         set_up_rate: float = field(
             default=0.5,
-            metadata={"help": "Share of games that go on from a random position."},
+            metadata={
+                "help": "Share of games that go on from a random position, among all games: of "
+                "those for training it is more, since fewer of them come to a held-out position."
+            },
         )
         random_ties: bool = field(
             default=False,
@@ -245,7 +248,7 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
         return "lost"
     told = tell(mark, opening, cells, wording_of(opening, reply[0]["content"]))
     for expected, given in zip(told, reply, strict=False):
-        for part in ("role", "content", "tool_calls"):
+        for part in ("role", "content", "tool_calls", "name"):
             if expected[part] != given[part]:
-                return f"a message says {given[part]!r} where {expected[part]!r} is true"
+                return f"a message says {given[part]!r:.200} where {expected[part]!r} is true"
     return "" if len(told) == len(reply) else "messages beyond the game"

@@ -9,7 +9,6 @@ deleted, is told apart too. It also holds what the Trainer does not save: where 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping, Set
@@ -21,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from mixgen.errors import OutputError
+from mixgen.files import sync
 
 STATE_FILE: Final = "mixgen_state.json"
 RECIPE_FILE: Final = "recipe.yaml"
@@ -71,7 +71,7 @@ def seal(folder: Path, state: Mapping[str, Any]) -> None:
     }
     (folder / STATE_FILE).write_text(json.dumps({**state, "files": files}, indent=2) + "\n")
     for path in (*folder.rglob("*"), folder):
-        _sync(path)
+        sync(path)
 
 
 def commit(folder: Path, final: Path) -> None:
@@ -79,43 +79,8 @@ def commit(folder: Path, final: Path) -> None:
     if final.exists():  # an incomplete one, which a resumed run has come to again
         final.rename(folder.parent / "replaced")
     folder.rename(final)
-    _sync(final.parent)
+    sync(final.parent)
     shutil.rmtree(folder.parent, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:  # some file systems cannot sync directories
-        if path.is_file():
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all.
-
-    Raises:
-        OSError: It cannot be written; nothing of it is left.
-    """
-    written = path.with_name(f".{path.name}.{os.getpid()}")  # several may write at once
-    try:
-        written.write_text(text, encoding="utf-8")
-        replace(written, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        with suppress(OSError):
-            written.unlink(missing_ok=True)
-
-
-def replace(written: Path, final: Path) -> None:
-    """Renames a file that is written to its place, once it is on the disk."""
-    _sync(written)
-    written.replace(final)
-    _sync(final.parent)
 
 
 def rotate(output_dir: Path, *, kept: Set[Path], limit: int | None) -> None:

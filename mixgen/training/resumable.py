@@ -17,6 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 
 from mixgen.encoding.rows import RowDataset
 from mixgen.errors import OutputError, RecipeError, one_line
+from mixgen.files import replace
 from mixgen.mixture.adaptive import AdaptiveSchedule
 from mixgen.training.checkpoint import (
     RECIPE_FILE,
@@ -25,7 +26,6 @@ from mixgen.training.checkpoint import (
     library_versions,
     newest_checkpoint,
     read_checkpoint,
-    replace,
     rotate,
     seal,
 )

@@ -11,6 +11,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from mixgen.errors import OutputError
+from mixgen.files import write_whole
 from mixgen.training.checkpoint import (
     CHECKPOINT,
     RECIPE_FILE,
@@ -18,7 +19,6 @@ from mixgen.training.checkpoint import (
     STATE_FILE,
     newest_checkpoint,
     read_recipe_file,
-    write_whole,
 )
 
 FINISHED_FILE: Final = "trainer_state.json"  # written last
