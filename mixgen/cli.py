@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mixgen import cli_datasets
 from mixgen.errors import MixgenError, OutputError, RecipeError, nearest, printable
 from mixgen.launch import USER_ERROR
 
@@ -23,10 +24,16 @@ if TYPE_CHECKING:
 MIN_TEMPERATURE = 0.01  # logits divided by much less are infinite
 
 app = typer.Typer(
-    help="Language models trained on generated tasks: try them, and compare runs.",
+    help="Language models trained on generated tasks: try them, compare runs, publish datasets.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+)
+
+
+# Tasks have flags of their own.
+app.command("export", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    cli_datasets.export
 )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mixgen.errors import RecipeError
-from mixgen.flags import WEIGHTS, flatten, make_parser, parse_flags, sections
+from mixgen.flags import COMMAND_LINE, WEIGHTS, flatten, make_parser, parse_flags, sections
 from mixgen.mixture.schedule import Points
 from mixgen.mixture.sources import interleaved
 from mixgen.mixture.weights import Mix, configure_mix
@@ -49,7 +49,7 @@ def load_mixture(
     elif isinstance(recipe_or_weights, Mapping):
         mix = configure_mix(**recipe_or_weights)
     else:
-        mix = _mix_of_recipe(Path(recipe_or_weights))
+        mix = mix_of_recipe(Path(recipe_or_weights))
     return interleaved(mix, split=split, seed=seed)
 
 
@@ -77,26 +77,51 @@ def configured_tasks(path: Path, *, trust_remote_code: bool = True) -> list[Task
     ]
 
 
-def _mix_of_recipe(path: Path) -> Mix:
-    made, points = _tasks_of_recipe(path)
+def mix_of_recipe(path: Path, flags: Sequence[str] = ()) -> Mix:
+    """The mix of a recipe with constant weights.
+
+    Args:
+        path: The recipe.
+        flags: Tasks' flags of a command line, such as `--calc_weight=1.0`, which win over it.
+
+    Raises:
+        RecipeError: The recipe, a weight or a flag is wrong, or a weight is a schedule.
+        TaskError: A task or one of its settings is wrong.
+    """
+    made, points = _tasks_of_recipe(path, flags)
     for task, weights in zip(made, points, strict=True):
         if len(weights) > 1:
             raise RecipeError(
                 f"{path}: the weight of {task.name} is a schedule, and a stream has no steps: "
-                f"give weights instead, such as {{{task.name!r}: {weights[0][1]}}}"
+                f"give a weight instead, such as {{{task.name!r}: {weights[0][1]}}} or "
+                f"--{task.flag}_weight={weights[0][1]}"
             )
     return Mix(tasks=tuple(made), weights=tuple(weights[0][1] for weights in points))
 
 
-def _tasks_of_recipe(path: Path) -> tuple[list[Task], list[Points]]:
+def task_files_of(path: Path) -> list[Path]:
+    """The task files that a recipe names, as absolute paths."""
+    return [find_task_file(file, path) for file in list_of_files(read_recipe(path), path)]
+
+
+def _tasks_of_recipe(path: Path, flags: Sequence[str] = ()) -> tuple[list[Task], list[Points]]:
     content = read_recipe(path)
-    for file in list_of_files(content, path):
-        load_task_file(find_task_file(file, path))
+    for file in task_files_of(path):
+        load_task_file(file)
     if WEIGHTS not in content:
         raise RecipeError(f"{path}: no weights")
     tasks = registered_tasks()
     known = sections(tasks)
     content = {key: value for key, value in content.items() if key in known}
-    given = parse_flags(make_parser(tasks), list(flatten(content, str(path), known)), str(path))
-    made, points, _ = make_tasks(tasks, given, dict.fromkeys(given, str(path)))
+    parser = make_parser(tasks)
+    given: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for words, source in (
+        (flatten(content, str(path), known), str(path)),
+        (flags, COMMAND_LINE),
+    ):
+        found = parse_flags(parser, list(words), source)
+        given |= found
+        sources |= dict.fromkeys(found, source)
+    made, points, _ = make_tasks(tasks, given, sources)
     return made, points

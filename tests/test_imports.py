@@ -14,6 +14,7 @@ PACKAGE = ROOT / "mixgen"
 # From the ground floor to the roof; a module imports from its own level and the ones below.
 LEVELS = {
     "errors": 0,
+    "cards": 0,
     "files": 0,
     "seeding": 0,
     "tools": 1,
@@ -22,14 +23,16 @@ LEVELS = {
     "encoding": 4,
     "training": 5,
     "evaluation": 6,
-    "flags": 7,
-    "recipe": 7,
-    "load": 8,
-    "launch": 8,
-    "start": 8,
-    "finish": 8,
-    "main": 9,
-    "cli": 9,
+    "publishing": 7,
+    "flags": 8,
+    "recipe": 8,
+    "load": 9,
+    "launch": 9,
+    "start": 9,
+    "finish": 9,
+    "main": 10,
+    "cli_datasets": 10,
+    "cli": 11,
 }
 
 

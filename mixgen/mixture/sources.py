@@ -43,7 +43,9 @@ def features() -> Features:
     )
 
 
-def source(task: Task, *, split: str = "train", seed: int = 42, block: int = 0) -> IterableDataset:
+def source(
+    task: Task, *, split: str = "train", seed: int = 42, block: int | str = 0
+) -> IterableDataset:
     """One task's endless stream (see `Task.stream`) as a typed `IterableDataset`."""
     from datasets import IterableDataset
 
@@ -51,7 +53,7 @@ def source(task: Task, *, split: str = "train", seed: int = 42, block: int = 0) 
     return IterableDataset.from_generator(_rows, gen_kwargs=where, features=features())
 
 
-def _rows(task: Task, split: str, seed: int, block: int) -> Iterator[dict[str, Any]]:
+def _rows(task: Task, split: str, seed: int, block: int | str) -> Iterator[dict[str, Any]]:
     """Examples whose tool calls are JSON text already.
 
     datasets 5.2 encodes a list of structs only if that changes its first element; here that is the
@@ -67,7 +69,7 @@ def _rows(task: Task, split: str, seed: int, block: int) -> Iterator[dict[str, A
 
 
 def interleaved(
-    mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0
+    mix: Mix, *, split: str = "train", seed: int = 42, block: int | str = 0
 ) -> IterableDataset:
     """The endless stream of the mix: each example is of one task, by the mix's probabilities.
 
@@ -75,8 +77,8 @@ def interleaved(
         mix: Tasks and weights.
         split: `"train"`, `"validation"` or `"test"`; no problem is in two of them.
         seed: The run's seed.
-        block: Which of the seed's independent streams; a block of training rows is drawn from the
-            one with the number of its first row.
+        block: Which of the seed's independent streams, by number or name; a block of training rows
+            is drawn from the one with the number of its first row.
     """
     from datasets import interleave_datasets
 
@@ -87,7 +89,9 @@ def interleaved(
     )
 
 
-def draw_order(mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0) -> Iterator[int]:
+def draw_order(
+    mix: Mix, *, split: str = "train", seed: int = 42, block: int | str = 0
+) -> Iterator[int]:
     """The endless order in which `interleaved` draws from its sources: indices of `mix.active`."""
     generator = np.random.default_rng(stream(seed, "mix", split, block))
     probabilities = mix.probabilities
@@ -97,7 +101,7 @@ def draw_order(mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0
 
 
 def block_examples(
-    mix: Mix, *, split: str = "train", seed: int = 42, block: int = 0
+    mix: Mix, *, split: str = "train", seed: int = 42, block: int | str = 0
 ) -> Iterator[tuple[int, Example]]:
     """What `interleaved` yields, without its threads.
 

@@ -1,0 +1,172 @@
+"""The commands of `mixgen` for datasets: export, and push to the Hub."""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from mixgen.errors import RecipeError
+from mixgen.launch import INTERRUPTED
+
+if TYPE_CHECKING:
+    from mixgen.mixture.weights import Mix
+    from mixgen.publishing.plan import Plan
+
+HELD_OUT_PART: Final = 100  # validation and test have a hundredth of the examples each
+
+
+def export(
+    context: typer.Context,
+    recipe: Annotated[
+        Path, typer.Option(help="Weights and task settings; --calc_weight=2 and the like win.")
+    ],
+    output: Annotated[Path, typer.Option(help="The export's directory.")],
+    num_examples: Annotated[
+        int | None,
+        typer.Option(
+            "--num-examples", "--num_examples", min=1, help="Examples of the mix to train on."
+        ),
+    ] = None,
+    num_tokens: Annotated[
+        int | None,
+        typer.Option("--num-tokens", "--num_tokens", min=1, help="Or tokens of the mix, about."),
+    ] = None,
+    splits: Annotated[
+        str,
+        typer.Option(
+            help="Splits to write; test=5000 gives one its number of examples. Without one, "
+            "validation and test have a hundredth of the train split's."
+        ),
+    ] = "train,validation,test",
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of all that is drawn; by default the recipe's, or 42."),
+    ] = None,
+    configs: Annotated[
+        str | None,
+        typer.Option(help="Dataset configs to write: mix and tasks; by default mix and each task."),
+    ] = None,
+    distinct: Annotated[
+        str,
+        typer.Option(
+            help="Tasks none of whose problems comes twice in a split; such a split is written by "
+            "one process."
+        ),
+    ] = "",
+    num_proc: Annotated[
+        int, typer.Option("--num-proc", "--num_proc", min=1, help="Processes that write.")
+    ] = 1,
+    shard: Annotated[
+        str,
+        typer.Option(help="I/N: this is job I of N, from 0 on, of an array that shares the work."),
+    ] = "0/1",
+    shard_examples: Annotated[
+        int | None,
+        typer.Option("--shard-examples", "--shard_examples", min=1, help="Examples in a shard."),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--license", help="The dataset's, as the Hub calls it.")
+    ] = "apache-2.0",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete another export that is there.")
+    ] = False,
+) -> None:
+    """Write a mix as Parquet: a dataset config for each task and one for the mix.
+
+    Example: mixgen export --recipe recipes/default.yaml --num-examples 100_000 --output data
+    """
+    part = _part(shard)
+    if num_examples is not None and num_tokens is not None:
+        raise RecipeError("give --num-examples or --num-tokens, not both")
+    print("Loading ...", file=sys.stderr, flush=True)
+
+    from mixgen.load import mix_of_recipe, task_files_of
+    from mixgen.publishing.dataset_card import write_card
+    from mixgen.publishing.export import delete_export, missing_shards, run_export
+    from mixgen.publishing.plan import SHARD_EXAMPLES, make_plan, save_plan
+    from mixgen.recipe import read_recipe
+
+    mix = mix_of_recipe(recipe, context.args)
+    if seed is None:
+        seed = _seed_of(recipe, read_recipe(recipe).get("seed", 42))
+    if num_tokens is not None:
+        num_examples = _examples_for(num_tokens, mix, seed)
+    plan = make_plan(
+        mix,
+        splits=_split_sizes(splits, num_examples),
+        seed=seed,
+        task_files=[str(file) for file in task_files_of(recipe)],
+        shard_examples=shard_examples or SHARD_EXAMPLES,
+        distinct=_names(distinct),
+        configs=None if configs is None else _names(configs),
+    )
+    if overwrite:
+        delete_export(output)
+    save_plan(plan, output)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run_export(output, num_proc=num_proc, part=part, show_progress=True)
+        if missing := missing_shards(plan, output):
+            print(f"This part of {output} is written; {missing:,} shards are other parts'.")
+            return
+        write_card(plan, output, licence=licence)
+    except KeyboardInterrupt:
+        print(f"Stopped. The same command goes on in {output}.", file=sys.stderr, flush=True)
+        raise typer.Exit(INTERRUPTED) from None
+    print(f"Done. {output} holds {_summary(plan)}; README.md tells of it.")
+
+
+def _part(text: str) -> tuple[int, int]:
+    """A job of an array, such as `3/16`."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if found and int(found[1]) < int(found[2]):
+        return int(found[1]), int(found[2])
+    raise RecipeError(f"--shard must be I/N with I from 0 to N - 1, such as 3/16, got {text!r}")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _summary(plan: Plan) -> str:
+    return ", ".join(f"{number:,} {split} examples" for split, number in plan.splits.items())
+
+
+def _split_sizes(text: str, num_examples: int | None) -> dict[str, int]:
+    """How many examples each split has: those of `test=5000`, else by `num_examples`."""
+    given: dict[str, int | None] = {}
+    for word in _names(text):
+        name, equals, number = word.partition("=")
+        if equals and not re.fullmatch(r"[\d_]+", number):
+            raise RecipeError(f"--splits: {name} needs a whole number of examples, got {number!r}")
+        given[name] = int(number) if equals else None
+    if num_examples is None:
+        if None in given.values():
+            raise RecipeError("how much? --num-examples, --num-tokens, or --splits train=5000")
+        num_examples = 0
+    held_out = max(num_examples // HELD_OUT_PART, 1) if "train" in given else num_examples
+    sizes = {name: num_examples if name == "train" else held_out for name in given}
+    return {name: sizes[name] if number is None else number for name, number in given.items()}
+
+
+def _seed_of(recipe: Path, given: Any) -> int:
+    if type(given) is not int or given < 0:
+        raise RecipeError(f"{recipe}: seed must be a whole number, not negative, got {given!r}")
+    return given
+
+
+def _examples_for(num_tokens: int, mix: Mix, seed: int) -> int:
+    """How many examples of a mix have so many tokens, about."""
+    from mixgen.encoding.renderer import Renderer
+    from mixgen.encoding.shares import measure_shares
+    from mixgen.encoding.tokenizer import train_tokenizer
+
+    renderer = Renderer(train_tokenizer(mix.active, seed=seed))
+    shares = measure_shares(mix, renderer, seed=seed)
+    return math.ceil(num_tokens / sum(share.probability * share.mean_tokens for share in shares))

@@ -1,0 +1,1 @@
+"""Generated datasets as Parquet, cards, and pushes to the Hub."""
