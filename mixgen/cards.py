@@ -15,6 +15,7 @@ import yaml
 from mixgen.errors import OutputError, one_line
 
 CARD_FILE: Final = "README.md"
+NAME: Final = "USER/NAME"  # in a card's code, until it is pushed; a path will do
 BEGIN: Final = "<!-- mixgen writes this part -->"
 END: Final = "<!-- and replaces it at an update; what stands outside is yours, and stays -->"
 HEADER: Final = re.compile(
@@ -66,6 +67,19 @@ def merged_card(existing: str, generated: str) -> str:
     before = _generated_part(old_body)
     body = old_body.replace(before, part) if before else f"{old_body.rstrip()}\n\n{part}\n"
     return _joined(_merged_header(old, new), body)
+
+
+def is_ours(card: str) -> bool:
+    """Whether mixgen writes a part of a card."""
+    return bool(_generated_part(card))
+
+
+def without_generated(card: str) -> str:
+    """A card with nothing between its marks; empty if nobody has written outside of them."""
+    header, body = _split(card)
+    part = _generated_part(body)
+    is_all = not body.replace(part, "").strip()
+    return "" if is_all else _joined(header, body.replace(part, f"{BEGIN}\n\n{END}"))
 
 
 def _generated_part(body: str) -> str:

@@ -19,6 +19,7 @@ import yaml
 from transformers import TrainerCallback
 
 from mixgen import MixTrainer, OutputError, RecipeError, configure_mix
+from mixgen.cards import BEGIN, END, card_text
 from mixgen.encoding.rows import RowDataset
 from mixgen.files import write_whole
 from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule, next_weights
@@ -27,7 +28,7 @@ from mixgen.training.callbacks import ECHO_SECONDS, StopCallback
 from mixgen.training.checkpoint import commit, newest_checkpoint, rotate, seal
 from mixgen.training.mix_callback import MixCallback, mean_losses
 from mixgen.training.model import build_model
-from mixgen.training.run_dir import CARD_MARK, RunLock, inspect_run_dir, prepare_run_dir
+from mixgen.training.run_dir import RunLock, inspect_run_dir, prepare_run_dir
 
 STEPS = {
     "per_device_train_batch_size": 2,
@@ -507,10 +508,16 @@ def test_going_on_deletes_the_report_of_the_model_before_but_no_card_of_others(t
     prepare_run_dir(tmp_path, RECIPE, overwrite=False)
     for name in ("report.html", "evaluation.json", "evaluation-test.json", "notes.txt"):
         (tmp_path / name).write_text("")
-    for card, is_left in ((f"---\n---\n{CARD_MARK} -->", False), ("# Mine", True)):
+    ours = card_text({"tags": ["mixgen"]}, "# The model before")
+    for card, left in (
+        (ours, None),
+        (f"{ours}\nMine.\n", f"---\ntags:\n- mixgen\n---\n{BEGIN}\n\n{END}\n\nMine.\n"),
+        ("# Mine", "# Mine"),
+    ):
         (tmp_path / "README.md").write_text(card)
         prepare_run_dir(tmp_path, RECIPE, overwrite=False)
-        assert (tmp_path / "README.md").exists() == is_left
+        path = tmp_path / "README.md"
+        assert (path.read_text() if path.exists() else None) == left
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"recipe.yaml", "notes.txt", "README.md"}
 

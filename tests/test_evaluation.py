@@ -30,6 +30,7 @@ from typer.testing import CliRunner
 import mixgen.finish
 import mixgen.main
 from mixgen import MixConfig, RecipeError, cli
+from mixgen.cards import NAME
 from mixgen.cli import app
 from mixgen.errors import MixgenError, OutputError, TaskError
 from mixgen.evaluation.evaluate import Evaluator
@@ -592,7 +593,7 @@ def test_a_run_ends_with_a_report_and_a_model_card(run):
 def test_the_use_that_a_card_shows_runs(run, tmp_path, capsys):
     _, _, rest = (run / "README.md").read_text().partition("```python\n")
     program = tmp_path / "use.py"
-    program.write_text(rest.partition("```")[0].replace("path or name of this model", str(run)))
+    program.write_text(rest.partition("```")[0].replace(NAME, str(run)))
     runpy.run_path(str(program))
     assert capsys.readouterr().out.strip()
 

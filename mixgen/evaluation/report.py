@@ -13,6 +13,7 @@ from typing import Any, Final
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mixgen.cards import CARD_FILE, NAME, card_text, merged_card
 from mixgen.errors import printable
 from mixgen.evaluation.plots import as_svg, loss_figure, skill_figure
 from mixgen.evaluation.results import (
@@ -23,8 +24,13 @@ from mixgen.evaluation.results import (
 from mixgen.evaluation.run_files import Run, read_run
 from mixgen.files import write_whole
 from mixgen.training.callbacks import clock_text, tokens_text
-from mixgen.training.run_dir import CARD_FILE, CARD_MARK, REPORT_FILE, is_own_card
+from mixgen.training.run_dir import REPORT_FILE, is_own_card
 
+CARD_HEADER: Final = {
+    "library_name": "transformers",
+    "pipeline_tag": "text-generation",
+    "tags": ["mixgen", "tool-use", "synthetic"],
+}
 PLOTS: Final = {"loss_by_task.png": loss_figure, "skill.png": skill_figure}
 
 
@@ -55,8 +61,10 @@ def write_report(folder: Path, path: Path | None = None) -> Path | None:
     plots = {name: figure for name, figure in figures.items() if figure}
     for name, figure in plots.items():
         figure.savefig(folder / name, dpi=150)
-    words = {"prompt": json.dumps(prompt_of(run), ensure_ascii=False), "mark": CARD_MARK}
-    write_whole(card, _render("model_card.md.j2", run=run, plots=plots, **words))
+    words = {"prompt": json.dumps(prompt_of(run), ensure_ascii=False), "name": NAME}
+    body = _render("model_card.md.j2", run=run, plots=plots, **words)
+    before = card.read_text(encoding="utf-8") if card.exists() else ""
+    write_whole(card, merged_card(before, card_text(CARD_HEADER, body)))
     return None
 
 

@@ -21,7 +21,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import mixgen
-from mixgen.cards import CARD_FILE, card_text, merged_card
+from mixgen.cards import CARD_FILE, NAME, card_text, merged_card
 from mixgen.encoding.preview import render_example
 from mixgen.encoding.renderer import Renderer
 from mixgen.encoding.tokenizer import train_tokenizer
@@ -33,7 +33,6 @@ from mixgen.publishing.plan import MIX, PLOT_FILE, RECIPE_FILE, Plan
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME: Final = "USER/NAME"  # in the card, until it is pushed
 MEASURED: Final = 2_000  # examples of each task
 BIG: Final = 10**9  # bytes, from which on a card advises streaming
 # The Hub's words for how many rows there are, and the number that each stays below.

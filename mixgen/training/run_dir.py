@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 from filelock import FileLock, Timeout
 
+from mixgen.cards import CARD_FILE, is_ours, without_generated
 from mixgen.errors import OutputError
 from mixgen.files import write_whole
 from mixgen.training.checkpoint import (
@@ -28,8 +29,6 @@ NEGLIGIBLE: Final = (LOCK_FILE, STAGING, f".{RECIPE_FILE}.*")
 LOCK_SECONDS: Final = 10.0  # a killed run's DataLoader workers outlive it by some seconds
 # What every resolved recipe has: a file without it is not ours.
 RECIPE_KEYS: Final = {"weights", "max_seq_len", "rows_per_block", "global_batch_size"}
-CARD_FILE: Final = "README.md"
-CARD_MARK: Final = "<!-- Written by mixgen"  # a card without it is the user's own
 RESULTS_FILE: Final = "evaluation.json"
 LATER_FILE: Final = "evaluation-test.json"  # of `mixgen eval`
 REPORT_FILE: Final = "report.html"
@@ -37,7 +36,6 @@ REPORT_FILE: Final = "report.html"
 REPORT_FILES: Final = (REPORT_FILE, RESULTS_FILE, LATER_FILE)
 # What a run writes into its directory, and `overwrite` may delete.
 RUN_FILES: Final = (
-    CARD_FILE,
     "chat_template.jinja",
     "config.json",
     "generation_config.json",
@@ -232,8 +230,7 @@ def prepare_run_dir(output_dir: Path, recipe: Mapping[str, Any], *, overwrite: b
         (output_dir / FINISHED_FILE).unlink(missing_ok=True)
         for name in REPORT_FILES:
             (output_dir / name).unlink(missing_ok=True)
-        if is_own_card(output_dir / CARD_FILE):
-            (output_dir / CARD_FILE).unlink(missing_ok=True)
+        _clear_card(output_dir / CARD_FILE)
         if overwrite and _run_recipe(output_dir) is not None:
             # The recipe stays until the new one replaces it: without, this is no run's directory.
             for path in output_dir.iterdir():
@@ -258,8 +255,17 @@ def is_of_run(path: Path) -> bool:
 
 
 def is_own_card(path: Path) -> bool:
-    """Whether a model card may be replaced: there is none, or mixgen wrote it."""
-    return not path.exists() or CARD_MARK in path.read_text(encoding="utf-8", errors="replace")
+    """Whether mixgen may write a model card: there is none, or it wrote a part of it."""
+    return not path.exists() or is_ours(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _clear_card(path: Path) -> None:
+    """Takes from a card what tells of the model before."""
+    if path.exists() and is_own_card(path):
+        if left := without_generated(path.read_text(encoding="utf-8")):
+            write_whole(path, left)
+        else:
+            path.unlink()
 
 
 def _run_recipe(output_dir: Path) -> dict[str, Any] | None:
