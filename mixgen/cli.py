@@ -35,6 +35,7 @@ app = typer.Typer(
 app.command("export", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     cli_datasets.export
 )
+app.command("push-dataset")(cli_datasets.push_dataset)
 
 
 def main() -> int:

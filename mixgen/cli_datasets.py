@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from mixgen.errors import RecipeError
+from mixgen.cards import CARD_FILE
+from mixgen.errors import OutputError, RecipeError
 from mixgen.launch import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -120,6 +121,47 @@ def export(
         print(f"Stopped. The same command goes on in {output}.", file=sys.stderr, flush=True)
         raise typer.Exit(INTERRUPTED) from None
     print(f"Done. {output} holds {_summary(plan)}; README.md tells of it.")
+
+
+def push_dataset(
+    folder: Annotated[Path, typer.Argument(help="The directory of an export.")],
+    name: Annotated[str, typer.Argument(help="The repository: user/name, or a name of your own.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the repository private, if it is made.")
+    ] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="The branch; it is made if it is missing.")
+    ] = None,
+) -> None:
+    """Push an export to the Hub, in one commit; what is there already is not sent again.
+
+    The token is that of `hf auth login`, or HF_TOKEN. Of a card that is there, what people wrote
+    stays, and so do other dataset configs.
+
+    Example: mixgen push-dataset data/default user/name --private
+    """
+    from mixgen.publishing.export import missing_shards
+    from mixgen.publishing.hub import push_folder, pushed_words
+    from mixgen.publishing.plan import DESCRIPTION, read_plan
+
+    plan = read_plan(folder)
+    missing = missing_shards(plan, folder)
+    if missing or not all((folder / file).is_file() for file in DESCRIPTION):
+        what = f"{missing:,} shards are missing" if missing else "it has no card yet"
+        raise OutputError(f"{folder} is no whole export ({what}): the same `mixgen export` goes on")
+    files = [str(plan.path(config, shard)) for config in plan.configs for shard in plan.shards()]
+    pushed = push_folder(
+        folder,
+        [*files, *sorted(DESCRIPTION - {CARD_FILE})],
+        name,
+        repo_type="dataset",
+        message=f"Upload {', '.join(plan.configs)}, made by mixgen",
+        private=private or None,
+        revision=revision,
+        replaced=[f"{config}/*.parquet" for config in plan.configs],
+        say=lambda words: print(words, file=sys.stderr, flush=True),
+    )
+    print(pushed_words(pushed))
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mixgen.cards import CARD_FILE
 from mixgen.errors import MixgenError, OutputError, RecipeError, one_line
 
 if TYPE_CHECKING:
     from mixgen.recipe import Recipe
     from mixgen.training.config import MixConfig
+
+
+UNPUSHED = ("_", ".", "checkpoint-")  # how files and folders begin that stay here
 
 
 def evaluate_and_report(recipe: Recipe) -> None:
@@ -66,24 +70,31 @@ def evaluate_and_report(recipe: Recipe) -> None:
 
 def _push(config: MixConfig) -> None:
     """Pushes the model with its card and report to the Hub; the Trainer would push it without."""
-    from huggingface_hub import HfApi
+    from mixgen.publishing.hub import push_folder, pushed_words
 
-    name = config.hub_model_id or Path(str(config.output_dir)).resolve().name
-    api = HfApi(token=config.hub_token)
+    output_dir = Path(str(config.output_dir))
+    files = [
+        path.relative_to(output_dir)
+        for path in sorted(output_dir.rglob("*"))
+        if path.is_file() and path.name != CARD_FILE
+    ]
+    name = config.hub_model_id or output_dir.resolve().name
+    print(f"Pushing to {name} ...", flush=True)
     try:
-        repo = api.create_repo(name, private=config.hub_private_repo, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo.repo_id,
-            folder_path=str(config.output_dir),
-            commit_message="End of training",
+        pushed = push_folder(
+            output_dir,
+            [str(path) for path in files if not path.parts[0].startswith(UNPUSHED)],
+            name,
+            repo_type="model",
+            message="Trained by mixgen",
+            token=config.hub_token,
+            private=config.hub_private_repo,
             revision=config.hub_revision,
-            ignore_patterns=["_*", ".*", "checkpoint-*"],
+            say=lambda words: print(words, flush=True),
         )
-    except Exception as error:  # the client raises what its libraries do
-        raise OutputError(
-            f"the model is saved in {config.output_dir}, but cannot be pushed "
-            f"({one_line(error)[:300]}): hf upload {name} {config.output_dir} does so later"
-        ) from error
+    except OutputError as error:
+        raise OutputError(f"the model is saved, but {error}") from error
+    print(pushed_words(pushed))
 
 
 def _command(config: MixConfig, name: str) -> str:

@@ -1,0 +1,254 @@
+"""Pushes a folder to a repository of the Hub: all of it in one commit, or nothing that is visible.
+
+`huggingface_hub` (2.4) retries uploads of large files, but not commits: a push that meets a busy
+server, another commit at the same time or a lost connection raises. So a push is tried again as a
+whole, with backoff: what has been uploaded is not sent again, and if the commit was done and only
+its answer lost, the next try finds nothing to do. The card is merged with the one that is there, at
+the commit that the push follows; a card that somebody edits meanwhile is merged again. What arrived
+is compared with what was sent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mixgen.cards import CARD_FILE, NAME, merged_card
+from mixgen.errors import MixgenError, OutputError, one_line
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+TRIES: Final = 5
+FIRST_DELAY: Final = 1.0  # seconds, doubled after each try
+# Busy, or a commit of somebody else at the same time.
+TRANSIENT: Final = {408, 409, 412, 425, 429, 500, 502, 503, 504}
+OTHER_TYPE: Final = {"dataset": "model", "model": "dataset"}
+
+
+class Pushed(NamedTuple):
+    """What a push came to."""
+
+    url: str
+    commit: str
+    is_new: bool  # False if the repository held all of it already
+
+
+def push_folder(
+    folder: Path,
+    files: Sequence[str],
+    name: str,
+    *,
+    repo_type: str,
+    message: str,
+    token: str | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    replaced: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> Pushed:
+    """Pushes files of a folder, and its card merged with the one that is there.
+
+    Args:
+        folder: Where they are, with a card.
+        files: Their paths in it, without the card.
+        name: The repository, `user/name`, or `name` for one of the token's own user.
+        repo_type: `"dataset"` or `"model"`.
+        message: Of the commit.
+        token: A token that may write; by default the one that is logged in.
+        private: Whether a repository that is created is private.
+        revision: The branch, made if it is missing; by default the main one.
+        replaced: Patterns of files that are deleted there if the push does not bring them.
+        say: Is told of each try that failed.
+
+    Raises:
+        OutputError: It cannot be pushed, or did not arrive whole; no token is in the message.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    api = HfApi(token=token)
+    try:
+        push = _Push(
+            api=api,
+            folder=folder,
+            name=name if "/" in name else f"{api.whoami()['name']}/{name}",
+            repo_type=repo_type,
+            message=message,
+            private=private,
+            revision=revision,
+            replaced=replaced,
+        )
+        push.read(files)
+        delay = FIRST_DELAY
+        for number in range(1, TRIES):
+            try:
+                return push.once()
+            except (HTTPError, RuntimeError, _NotWhole) as error:  # RuntimeError: of hf_xet
+                if not _is_transient(error):
+                    raise
+                if isinstance(error, _NotWhole):
+                    push.read(files)
+                why = _explained(error, name, token)
+                say(f"{why}: trying again in {delay:.0f} s ({number} of {TRIES} tries failed)")
+                time.sleep(delay)
+                delay *= 2
+        return push.once()
+    except MixgenError:
+        raise
+    except Exception as error:  # the client raises what its libraries do
+        raise OutputError(
+            f"{folder} cannot be pushed to {name} ({_explained(error, name, token)}): the same "
+            "command goes on, and sends only what is missing"
+        ) from None  # the cause may hold the token
+
+
+def pushed_words(pushed: Pushed) -> str:
+    """What to tell of a push."""
+    what = "Pushed" if pushed.is_new else "Nothing new to push: all of it is there"
+    return f"{what}, as of commit {pushed.commit[:8]}: {pushed.url}"
+
+
+class _NotWhole(Exception):
+    """What arrived is not what was sent."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Push:
+    """One push; `once` may be called until it returns."""
+
+    api: HfApi
+    folder: Path
+    name: str
+    repo_type: str
+    message: str
+    private: bool | None
+    revision: str | None
+    replaced: Sequence[str]
+
+    def read(self, files: Sequence[str]) -> None:
+        """Reads the card, and hashes what is to be sent."""
+        from huggingface_hub import CommitOperationAdd
+
+        self.card = (self.folder / CARD_FILE).read_text(encoding="utf-8")
+        self.additions = [CommitOperationAdd(file, self.folder / file) for file in files]
+
+    def once(self) -> Pushed:
+        """Makes the repository what the folder is, in one commit on top of what is there."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        url, head = self._repository()
+        there = self._files(head)
+        card = self._merged_card(head) if CARD_FILE in there else self._named_card()
+        additions = [*self.additions, CommitOperationAdd(CARD_FILE, card.encode())]
+        changed = [one for one in additions if not _is_same(one, there.get(one.path_in_repo))]
+        kept = {one.path_in_repo for one in additions}
+        stale = [
+            file
+            for file in there
+            if file not in kept and any(fnmatch(file, pattern) for pattern in self.replaced)
+        ]
+        if not changed and not stale:
+            return Pushed(url, head, is_new=False)
+        done = self.api.create_commit(
+            self.name,
+            [*changed, *(CommitOperationDelete(file) for file in stale)],
+            commit_message=self.message,
+            repo_type=self.repo_type,
+            revision=self.revision,
+            parent_commit=head,
+        )
+        there = self._files(done.oid)
+        for one in additions:
+            if not _is_same(one, there.get(one.path_in_repo)):
+                raise _NotWhole(f"{one.path_in_repo} did not arrive as it was sent")
+        return Pushed(url, done.oid, is_new=True)
+
+    def _repository(self) -> tuple[str, str]:
+        """The repository's address and its newest commit; what is missing is made."""
+        api, kind = self.api, self.repo_type
+        other = OTHER_TYPE[kind]
+        if not api.repo_exists(self.name, repo_type=kind) and api.repo_exists(
+            self.name, repo_type=other
+        ):
+            raise OutputError(
+                f"{self.name} is the name of a {other} repository: give another name, or make a "
+                f"{kind} repository of this name on the Hub first"
+            )
+        url = api.create_repo(self.name, private=self.private, exist_ok=True, repo_type=kind)
+        if self.revision:
+            api.create_branch(self.name, branch=self.revision, exist_ok=True, repo_type=kind)
+        info = api.repo_info(self.name, revision=self.revision, repo_type=kind)
+        if self.private and not info.private:
+            raise OutputError(
+                f"{self.name} is there already, and public: make it private on the Hub, or give "
+                "another name"
+            )
+        return str(url), str(info.sha)
+
+    def _files(self, commit: str) -> dict[str, RepoFile]:
+        from huggingface_hub.hf_api import RepoFile
+
+        entries = self.api.list_repo_tree(
+            self.name, recursive=True, repo_type=self.repo_type, revision=commit
+        )
+        return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+    def _named_card(self) -> str:
+        return self.card.replace(NAME, self.name)
+
+    def _merged_card(self, commit: str) -> str:
+        path = self.api.hf_hub_download(
+            self.name, CARD_FILE, repo_type=self.repo_type, revision=commit
+        )
+        return merged_card(Path(path).read_text(encoding="utf-8"), self._named_card())
+
+
+def _is_same(local: CommitOperationAdd, there: RepoFile | None) -> bool:
+    """Whether a file of the repository is the one to be sent."""
+    from huggingface_hub.utils.sha import git_hash
+
+    if there is None or there.size != local.upload_info.size:
+        return False
+    if there.lfs:
+        return bool(there.lfs.sha256 == local.upload_info.sha256.hex())
+    with local.as_file() as file:
+        return bool(there.blob_id == git_hash(file.read()))
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _is_transient(error: BaseException) -> bool:
+    """Whether another try may do: a lost connection, or a server that is busy."""
+    status = _status(error)
+    return status is None or status in TRANSIENT
+
+
+def _explained(error: BaseException, name: str, token: str | None) -> str:
+    """Why a push failed, in one line without the token."""
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    status = _status(error)
+    if status == 401:
+        why = "the Hub does not know the token, or there is none: `hf auth login`, or set HF_TOKEN"
+    elif status == 403:
+        why = f"the token may not write to {name}: it needs the role `write`, and the right to"
+    elif status:
+        why = f"the Hub answers {status}: {getattr(error, 'server_message', '') or ''}"
+    elif isinstance(error, HTTPError):
+        why = f"no connection to the Hub: {one_line(error)}"
+    elif isinstance(error, OSError) and error.strerror:
+        why = f"{error.filename or ''}: {error.strerror}".removeprefix(": ")
+    else:
+        why = one_line(error)
+    for secret in filter(None, (token, get_token())):
+        why = why.replace(secret, "(token)")
+    return " ".join(why.split())[:300].removesuffix(":")
