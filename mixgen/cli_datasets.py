@@ -74,6 +74,9 @@ def export(
     licence: Annotated[
         str, typer.Option("--license", help="The dataset's, as the Hub calls it.")
     ] = "apache-2.0",
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Write the plan alone, for other machines' jobs.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete another export that is there.")
     ] = False,
@@ -89,7 +92,7 @@ def export(
 
     from mixgen.load import mix_of_recipe, task_files_of
     from mixgen.publishing.dataset_card import write_card
-    from mixgen.publishing.export import delete_export, missing_shards, run_export
+    from mixgen.publishing.export import delete_export, missing_shards, run_export, units_of
     from mixgen.publishing.plan import SHARD_EXAMPLES, make_plan, save_plan
     from mixgen.recipe import read_recipe
 
@@ -110,6 +113,9 @@ def export(
     if overwrite:
         delete_export(output)
     save_plan(plan, output)
+    if plan_only:
+        print(f"{output} is planned: {_summary(plan)} in {len(units_of(plan)):,} units of work.")
+        return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run_export(output, num_proc=num_proc, part=part, show_progress=True)

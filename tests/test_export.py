@@ -450,3 +450,31 @@ def test_a_saved_plan_is_read_back(tmp_path):
     (tmp_path / "data" / PLAN_FILE).write_text(json.dumps([]))
     with pytest.raises(OutputError, match=r"\.export\.json cannot be read"):
         read_plan(tmp_path / "data")
+
+
+# --- an engine ---
+
+
+def test_datatrove_writes_the_same_shards_and_what_is_done_is_passed_over(export, tmp_path):
+    from datatrove.executor import LocalPipelineExecutor
+
+    from mixgen.publishing.datatrove import ExportShards
+
+    folder = tmp_path / "data"
+    save_plan(plan_of(), folder)
+
+    def run(log: str) -> int:
+        executor = LocalPipelineExecutor(
+            pipeline=[ExportShards(folder)],
+            tasks=3,
+            workers=2,
+            start_method="spawn",
+            logging_dir=str(tmp_path / log),
+        )
+        return executor.run().stats[0].stats["examples"].total
+
+    assert run("logs") == sum(SPLITS.values())
+    assert hashes(folder) == hashes(export)
+    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+    run("other logs")  # all tasks again, as after a machine was lost
+    assert {path: path.stat().st_mtime_ns for path in written} == written
