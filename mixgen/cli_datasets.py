@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from mixgen.cards import CARD_FILE
-from mixgen.errors import OutputError, RecipeError
+from mixgen.errors import OutputError, RecipeError, nearest
 from mixgen.launch import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -95,7 +95,11 @@ def export(
     from mixgen.publishing.export import delete_export, missing_shards, run_export, units_of
     from mixgen.publishing.plan import SHARD_EXAMPLES, make_plan, save_plan
     from mixgen.recipe import read_recipe
+    from mixgen.tasks.registry import load_task_file
 
+    for file in task_files_of(recipe):
+        load_task_file(file)
+    _check_flags(context)
     mix = mix_of_recipe(recipe, context.args)
     if seed is None:
         seed = _seed_of(recipe, read_recipe(recipe).get("seed", 42))
@@ -168,6 +172,22 @@ def push_dataset(
         say=lambda words: print(words, file=sys.stderr, flush=True),
     )
     print(pushed_words(pushed))
+
+
+def _check_flags(context: typer.Context) -> None:
+    """Refuses what is neither an option of the command nor, perhaps, a flag of a task."""
+    from mixgen.flags import sections
+    from mixgen.tasks.registry import registered_tasks
+
+    options = {option for parameter in context.command.params for option in parameter.opts}
+    tasks = [flag for flags in sections(registered_tasks()).values() for flag in flags.values()]
+    options |= {f"--{flag}" for flag in tasks}
+    for number, word in enumerate(context.args):
+        flag = word.partition("=")[0]
+        if not word.startswith("--") and (number == 0 or "=" in context.args[number - 1]):
+            raise RecipeError(f"unexpected {word!r}: --recipe names the recipe")
+        if word.startswith("--") and flag not in options:
+            raise RecipeError(f"unknown flag {flag}: {nearest(flag, options)}")
 
 
 def _part(text: str) -> tuple[int, int]:

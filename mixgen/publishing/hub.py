@@ -70,14 +70,13 @@ def push_folder(
         OutputError: It cannot be pushed, or did not arrive whole; no token is in the message.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     api = HfApi(token=token)
     try:
         push = _Push(
             api=api,
             folder=folder,
-            name=name if "/" in name else f"{api.whoami()['name']}/{name}",
+            name=name,
             repo_type=repo_type,
             message=message,
             private=private,
@@ -89,7 +88,7 @@ def push_folder(
         for number in range(1, TRIES):
             try:
                 return push.once()
-            except (HTTPError, RuntimeError, _NotWhole) as error:  # RuntimeError: of hf_xet
+            except Exception as error:  # the client raises what its libraries do
                 if not _is_transient(error):
                     raise
                 if isinstance(error, _NotWhole):
@@ -101,10 +100,11 @@ def push_folder(
         return push.once()
     except MixgenError:
         raise
-    except Exception as error:  # the client raises what its libraries do
+    except Exception as error:
+        again = ": the same command goes on, and sends only what is missing"
         raise OutputError(
-            f"{folder} cannot be pushed to {name} ({_explained(error, name, token)}): the same "
-            "command goes on, and sends only what is missing"
+            f"{folder} cannot be pushed to {name} ({_explained(error, name, token)})"
+            f"{again if _is_transient(error) else ''}"
         ) from None  # the cause may hold the token
 
 
@@ -142,6 +142,8 @@ class _Push:
         """Makes the repository what the folder is, in one commit on top of what is there."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+        if "/" not in self.name:
+            self.name = f"{self.api.whoami()['name']}/{self.name}"
         url, head = self._repository()
         there = self._files(head)
         card = self._merged_card(head) if CARD_FILE in there else self._named_card()
@@ -227,8 +229,11 @@ def _status(error: BaseException) -> int | None:
 
 def _is_transient(error: BaseException) -> bool:
     """Whether another try may do: a lost connection, or a server that is busy."""
-    status = _status(error)
-    return status is None or status in TRANSIENT
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    if status := _status(error):
+        return status in TRANSIENT
+    return isinstance(error, (HTTPError, _NotWhole, RuntimeError))  # hf_xet raises RuntimeError
 
 
 def _explained(error: BaseException, name: str, token: str | None) -> str:

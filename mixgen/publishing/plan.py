@@ -171,6 +171,8 @@ def save_plan(plan: Plan, folder: Path) -> None:
     Raises:
         OutputError: The directory holds another export or other files, or cannot be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is no directory: --output names one")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / PLAN_FILE).exists():
