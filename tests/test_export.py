@@ -481,3 +481,43 @@ def test_datatrove_writes_the_same_shards_and_what_is_done_is_passed_over(export
     written = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
     run("other logs")  # all tasks again, as after a machine was lost
     assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+# --- storage of the Hub ---
+
+# In a process of its own: hf_xet takes over SIGINT.
+XET = """
+import hashlib, sys
+from pathlib import Path
+import hf_xet
+
+where, *folders = sys.argv[1:]
+session = hf_xet.XetSession()
+for folder in folders:
+    files = sorted(Path(folder).rglob("*.parquet"))
+    with session.new_upload_commit(endpoint=f"local://{where}/store") as commit:
+        uploads = [commit.start_upload_file(str(file)) for file in files]
+    done = [upload.result() for upload in uploads]
+    metrics = [one.dedup_metrics for one in done]
+    print(sum(one.total_bytes for one in metrics), sum(one.new_bytes for one in metrics))
+    with session.new_file_download_group(endpoint=f"local://{where}/store") as group:
+        for one, file in zip(done, files, strict=True):
+            group.start_download_file(one.xet_info, f"{where}/{file.name}")
+    for file in files:
+        assert Path(where, file.name).read_bytes() == file.read_bytes()
+"""
+
+
+def test_xet_stores_a_shard_and_of_a_longer_version_only_what_is_new(tmp_path):
+    mix = configure_mix(calculator=1.0, tictactoe=0.5)
+    for number in (20_000, 23_000):
+        plan = make_plan(mix, splits={"train": number}, configs=["mix"])
+        exported(tmp_path / str(number), plan)
+    command = [sys.executable, "-c", XET, tmp_path, tmp_path / "20000", tmp_path / "23000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (first, first_new), (second, second_new) = [
+        map(int, line.split()) for line in done.stdout.splitlines()
+    ]
+    assert first == first_new > 1_000_000
+    assert second > first and second_new < 0.3 * second
