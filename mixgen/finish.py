@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mixgen.cards import CARD_FILE
 from mixgen.errors import MixgenError, OutputError, RecipeError, one_line
@@ -65,11 +65,26 @@ def evaluate_and_report(recipe: Recipe) -> None:
             if left := write_report(output_dir):
                 print(f"{left} is not mixgen's, and was left as it is.")
         if config.push_to_hub:
-            _push(config)
+            push_model(config)
 
 
-def _push(config: MixConfig) -> None:
-    """Pushes the model with its card and report to the Hub; the Trainer would push it without."""
+def prepare_push(config: MixConfig) -> None:
+    """Makes the repository that the trained model goes to: better refused now than in the end.
+
+    Raises:
+        OutputError: The token may not, or there is no connection.
+    """
+    from mixgen.publishing.hub import prepare_repository
+
+    prepare_repository(_repository_name(config), **_repository_settings(config))
+
+
+def push_model(config: MixConfig) -> None:
+    """Pushes the model with its card and report to the Hub; the Trainer would push it without.
+
+    Raises:
+        OutputError: It cannot be pushed; it is saved.
+    """
     from mixgen.publishing.hub import push_folder, pushed_words
 
     output_dir = Path(str(config.output_dir))
@@ -78,23 +93,33 @@ def _push(config: MixConfig) -> None:
         for path in sorted(output_dir.rglob("*"))
         if path.is_file() and path.name != CARD_FILE
     ]
-    name = config.hub_model_id or output_dir.resolve().name
+    name = _repository_name(config)
     print(f"Pushing to {name} ...", flush=True)
     try:
         pushed = push_folder(
             output_dir,
             [str(path) for path in files if not path.parts[0].startswith(UNPUSHED)],
             name,
-            repo_type="model",
             message="Trained by mixgen",
-            token=config.hub_token,
-            private=config.hub_private_repo,
-            revision=config.hub_revision,
-            say=lambda words: print(words, flush=True),
+            **_repository_settings(config),
         )
     except OutputError as error:
         raise OutputError(f"the model is saved, but {error}") from error
     print(pushed_words(pushed))
+
+
+def _repository_name(config: MixConfig) -> str:
+    return config.hub_model_id or Path(str(config.output_dir)).resolve().name
+
+
+def _repository_settings(config: MixConfig) -> dict[str, Any]:
+    return {
+        "repo_type": "model",
+        "token": config.hub_token,
+        "private": config.hub_private_repo,
+        "revision": config.hub_revision,
+        "say": lambda words: print(words, flush=True),
+    }
 
 
 def _command(config: MixConfig, name: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixgen.errors import MixgenError, OutputError, RecipeError, nearest, one_line, printable
-from mixgen.finish import evaluate_and_report, saving_clearly
+from mixgen.finish import evaluate_and_report, prepare_push, push_model, saving_clearly
 from mixgen.launch import (
     INTERRUPTED,
     USER_ERROR,
@@ -109,6 +109,8 @@ def train(argv: Sequence[str], weights: Mapping[str, float]) -> None:
             print(f"{output_dir} holds this run, finished. To train it again, add --overwrite.")
         if not for_all((output_dir / REPORT_FILE).is_file, is_main):
             evaluate_and_report(recipe)
+        elif config.push_to_hub and is_main:
+            push_model(config)
         return
 
     lock = RunLock(output_dir)
@@ -150,6 +152,8 @@ def _train_and_save(recipe: Recipe, state: RunState, prepare: Callable[[], None]
     output_dir = Path(str(recipe.config.output_dir))
     is_main = recipe.config.process_index == 0
     stop = StopCallback()
+    if recipe.config.push_to_hub:
+        for_all(partial(prepare_push, recipe.config), is_main)
     trainer, shares = _make_trainer(recipe, state.checkpoint, stop)
     for_all(prepare, is_main)  # only now, when nothing is left to be refused
     if is_main:

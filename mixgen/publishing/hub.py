@@ -11,11 +11,13 @@ is compared with what was sent.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from mixgen.cards import CARD_FILE, NAME, merged_card
 from mixgen.errors import MixgenError, OutputError, one_line
@@ -23,6 +25,8 @@ from mixgen.errors import MixgenError, OutputError, one_line
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.hf_api import RepoFile
+
+Result = TypeVar("Result")
 
 TRIES: Final = 5
 FIRST_DELAY: Final = 1.0  # seconds, doubled after each try
@@ -69,43 +73,58 @@ def push_folder(
     Raises:
         OutputError: It cannot be pushed, or did not arrive whole; no token is in the message.
     """
-    from huggingface_hub import HfApi
+    repository = _Repository(
+        name=name, repo_type=repo_type, token=token, private=private, revision=revision
+    )
+    content = _Content(folder, files)
 
-    api = HfApi(token=token)
-    try:
-        push = _Push(
-            api=api,
-            folder=folder,
-            name=name,
-            repo_type=repo_type,
-            message=message,
-            private=private,
-            revision=revision,
-            replaced=replaced,
-        )
-        push.read(files)
-        delay = FIRST_DELAY
-        for number in range(1, TRIES):
-            try:
-                return push.once()
-            except Exception as error:  # the client raises what its libraries do
-                if not _is_transient(error):
-                    raise
-                if isinstance(error, _NotWhole):
-                    push.read(files)
-                why = _explained(error, name, token)
-                say(f"{why}: trying again in {delay:.0f} s ({number} of {TRIES} tries failed)")
-                time.sleep(delay)
-                delay *= 2
-        return push.once()
-    except MixgenError:
-        raise
-    except Exception as error:
-        again = ": the same command goes on, and sends only what is missing"
-        raise OutputError(
-            f"{folder} cannot be pushed to {name} ({_explained(error, name, token)})"
-            f"{again if _is_transient(error) else ''}"
-        ) from None  # the cause may hold the token
+    def push() -> Pushed:
+        url, head = repository.prepared()
+        return _pushed(repository, url, head, content, message=message, replaced=replaced)
+
+    return _persistently(push, f"{folder} cannot be pushed to {name}", repository, say)
+
+
+def prepare_repository(
+    name: str,
+    *,
+    repo_type: str,
+    token: str | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Makes a repository that is to be pushed to later, and so finds out whether it may be.
+
+    Args and errors are those of `push_folder`.
+    """
+    repository = _Repository(
+        name=name, repo_type=repo_type, token=token, private=private, revision=revision
+    )
+    _persistently(repository.prepared, f"nothing can be pushed to {name}", repository, say)
+
+
+def _persistently(
+    act: Callable[[], Result], failure: str, repository: _Repository, say: Callable[[str], None]
+) -> Result:
+    """Does what may fail for a while, again and again with backoff; its error is one clear line."""
+    delay = FIRST_DELAY
+    for number in itertools.count(1):
+        try:
+            return act()
+        except MixgenError:
+            raise
+        except Exception as error:  # the client raises what its libraries do
+            why = _explained(error, repository)
+            may_pass = _is_transient(error)
+            if not may_pass or number == TRIES:
+                later = ": the same command goes on, and sends only what is missing"
+                # The cause may hold the token.
+                raise OutputError(f"{failure} ({why}){later if may_pass else ''}") from None
+            say(f"{why}: trying again in {delay:.0f} s ({number} of {TRIES} tries failed)")
+            time.sleep(delay)
+            delay *= 2
+    raise AssertionError
 
 
 def pushed_words(pushed: Pushed) -> str:
@@ -114,86 +133,72 @@ def pushed_words(pushed: Pushed) -> str:
     return f"{what}, as of commit {pushed.commit[:8]}: {pushed.url}"
 
 
-class _NotWhole(Exception):
+class _NotWholeError(Exception):
     """What arrived is not what was sent."""
 
 
-@dataclasses.dataclass(kw_only=True)
-class _Push:
-    """One push; `once` may be called until it returns."""
+class _Content:
+    """What is to be pushed; files are hashed once, and what has been uploaded is known."""
 
-    api: HfApi
-    folder: Path
-    name: str
-    repo_type: str
-    message: str
-    private: bool | None
-    revision: str | None
-    replaced: Sequence[str]
+    def __init__(self, folder: Path, files: Sequence[str]) -> None:
+        self.folder = folder
+        self.files = files
+        self._additions: list[CommitOperationAdd] | None = None
 
-    def read(self, files: Sequence[str]) -> None:
-        """Reads the card, and hashes what is to be sent."""
+    def additions(self) -> list[CommitOperationAdd]:
         from huggingface_hub import CommitOperationAdd
 
-        self.card = (self.folder / CARD_FILE).read_text(encoding="utf-8")
-        self.additions = [CommitOperationAdd(file, self.folder / file) for file in files]
+        if self._additions is None:
+            self._additions = [CommitOperationAdd(file, self.folder / file) for file in self.files]
+        return self._additions
 
-    def once(self) -> Pushed:
-        """Makes the repository what the folder is, in one commit on top of what is there."""
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    def card(self, name: str) -> str:
+        return (self.folder / CARD_FILE).read_text(encoding="utf-8").replace(NAME, name)
 
+    def forget(self) -> None:
+        """Hashes and uploads again."""
+        self._additions = None
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Repository:
+    """A repository of the Hub, at a branch."""
+
+    name: str
+    repo_type: str
+    token: str | None
+    private: bool | None
+    revision: str | None
+
+    @cached_property
+    def api(self) -> HfApi:
+        from huggingface_hub import HfApi
+
+        return HfApi(token=self.token)
+
+    def prepared(self) -> tuple[str, str]:
+        """Its address and its newest commit; what is missing is made."""
+        api, kind, other = self.api, self.repo_type, OTHER_TYPE[self.repo_type]
         if "/" not in self.name:
-            self.name = f"{self.api.whoami()['name']}/{self.name}"
-        url, head = self._repository()
-        there = self._files(head)
-        card = self._merged_card(head) if CARD_FILE in there else self._named_card()
-        additions = [*self.additions, CommitOperationAdd(CARD_FILE, card.encode())]
-        changed = [one for one in additions if not _is_same(one, there.get(one.path_in_repo))]
-        kept = {one.path_in_repo for one in additions}
-        stale = [
-            file
-            for file in there
-            if file not in kept and any(fnmatch(file, pattern) for pattern in self.replaced)
-        ]
-        if not changed and not stale:
-            return Pushed(url, head, is_new=False)
-        done = self.api.create_commit(
-            self.name,
-            [*changed, *(CommitOperationDelete(file) for file in stale)],
-            commit_message=self.message,
-            repo_type=self.repo_type,
-            revision=self.revision,
-            parent_commit=head,
-        )
-        there = self._files(done.oid)
-        for one in additions:
-            if not _is_same(one, there.get(one.path_in_repo)):
-                raise _NotWhole(f"{one.path_in_repo} did not arrive as it was sent")
-        return Pushed(url, done.oid, is_new=True)
-
-    def _repository(self) -> tuple[str, str]:
-        """The repository's address and its newest commit; what is missing is made."""
-        api, kind = self.api, self.repo_type
-        other = OTHER_TYPE[kind]
-        if not api.repo_exists(self.name, repo_type=kind) and api.repo_exists(
-            self.name, repo_type=other
-        ):
+            self.name = f"{api.whoami()['name']}/{self.name}"
+        name = self.name
+        if not api.repo_exists(name, repo_type=kind) and api.repo_exists(name, repo_type=other):
             raise OutputError(
-                f"{self.name} is the name of a {other} repository: give another name, or make a "
-                f"{kind} repository of this name on the Hub first"
+                f"{name} is the name of a {other} repository: give another name, or make a {kind} "
+                "repository of this name on the Hub first"
             )
-        url = api.create_repo(self.name, private=self.private, exist_ok=True, repo_type=kind)
+        url = api.create_repo(name, private=self.private, exist_ok=True, repo_type=kind)
         if self.revision:
-            api.create_branch(self.name, branch=self.revision, exist_ok=True, repo_type=kind)
-        info = api.repo_info(self.name, revision=self.revision, repo_type=kind)
+            api.create_branch(name, branch=self.revision, exist_ok=True, repo_type=kind)
+        info = api.repo_info(name, revision=self.revision, repo_type=kind)
         if self.private and not info.private:
             raise OutputError(
-                f"{self.name} is there already, and public: make it private on the Hub, or give "
+                f"{name} is there already, and public: make it private on the Hub, or give "
                 "another name"
             )
         return str(url), str(info.sha)
 
-    def _files(self, commit: str) -> dict[str, RepoFile]:
+    def files(self, commit: str) -> dict[str, RepoFile]:
         from huggingface_hub.hf_api import RepoFile
 
         entries = self.api.list_repo_tree(
@@ -201,14 +206,52 @@ class _Push:
         )
         return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
-    def _named_card(self) -> str:
-        return self.card.replace(NAME, self.name)
-
-    def _merged_card(self, commit: str) -> str:
+    def card(self, commit: str) -> str:
         path = self.api.hf_hub_download(
             self.name, CARD_FILE, repo_type=self.repo_type, revision=commit
         )
-        return merged_card(Path(path).read_text(encoding="utf-8"), self._named_card())
+        return Path(path).read_text(encoding="utf-8")
+
+
+def _pushed(
+    repository: _Repository,
+    url: str,
+    head: str,
+    content: _Content,
+    *,
+    message: str,
+    replaced: Sequence[str],
+) -> Pushed:
+    """Makes a repository what a folder is, in one commit on top of its newest."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    there = repository.files(head)
+    existing = repository.card(head) if CARD_FILE in there else ""
+    card = merged_card(existing, content.card(repository.name))
+    additions = [*content.additions(), CommitOperationAdd(CARD_FILE, card.encode())]
+    changed = [one for one in additions if not _is_same(one, there.get(one.path_in_repo))]
+    kept = {one.path_in_repo for one in additions}
+    stale = [
+        file
+        for file in there
+        if file not in kept and any(fnmatch(file, pattern) for pattern in replaced)
+    ]
+    if not changed and not stale:
+        return Pushed(url, head, is_new=False)
+    done = repository.api.create_commit(
+        repository.name,
+        [*changed, *(CommitOperationDelete(file) for file in stale)],
+        commit_message=message,
+        repo_type=repository.repo_type,
+        revision=repository.revision,
+        parent_commit=head,
+    )
+    there = repository.files(done.oid)
+    for one in additions:
+        if not _is_same(one, there.get(one.path_in_repo)):
+            content.forget()
+            raise _NotWholeError(f"{one.path_in_repo} did not arrive as it was sent")
+    return Pushed(url, done.oid, is_new=True)
 
 
 def _is_same(local: CommitOperationAdd, there: RepoFile | None) -> bool:
@@ -233,10 +276,12 @@ def _is_transient(error: BaseException) -> bool:
 
     if status := _status(error):
         return status in TRANSIENT
-    return isinstance(error, (HTTPError, _NotWhole, RuntimeError))  # hf_xet raises RuntimeError
+    return isinstance(
+        error, (HTTPError, _NotWholeError, RuntimeError)
+    )  # hf_xet raises RuntimeError
 
 
-def _explained(error: BaseException, name: str, token: str | None) -> str:
+def _explained(error: BaseException, repository: _Repository) -> str:
     """Why a push failed, in one line without the token."""
     from huggingface_hub import get_token
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
@@ -245,7 +290,10 @@ def _explained(error: BaseException, name: str, token: str | None) -> str:
     if status == 401:
         why = "the Hub does not know the token, or there is none: `hf auth login`, or set HF_TOKEN"
     elif status == 403:
-        why = f"the token may not write to {name}: it needs the role `write`, and the right to"
+        why = (
+            f"the token may not write to {repository.name}: it needs the role `write`, and a name "
+            "of its user or organisation"
+        )
     elif status:
         why = f"the Hub answers {status}: {getattr(error, 'server_message', '') or ''}"
     elif isinstance(error, HTTPError):
@@ -254,6 +302,6 @@ def _explained(error: BaseException, name: str, token: str | None) -> str:
         why = f"{error.filename or ''}: {error.strerror}".removeprefix(": ")
     else:
         why = one_line(error)
-    for secret in filter(None, (token, get_token())):
+    for secret in filter(None, (repository.token, get_token())):
         why = why.replace(secret, "(token)")
     return " ".join(why.split())[:300].removesuffix(":")
