@@ -245,6 +245,17 @@ def test_distinct_problems_come_once_in_a_split_also_after_a_stop(tmp_path):
     assert hashes(in_two) == hashes(folder)
 
 
+@pytest.mark.parametrize("facts", [{"seen": {1, 2}}, {3: "three"}])
+def test_facts_that_are_no_json_are_one_clear_error(tmp_path, monkeypatch, facts):
+    sample = Calculator.sample
+    monkeypatch.setattr(
+        Calculator, "sample", lambda task, rng: {**sample(task, rng), "metadata": facts}
+    )
+    plan = make_plan(configure_mix(calculator=1.0), splits={"train": 5})
+    with pytest.raises(TaskError, match=r"'calculator': example calculator-train-.* stored"):
+        exported(tmp_path, plan)
+
+
 def test_a_task_that_runs_out_of_distinct_problems_says_how_many_there_are(tmp_path):
     mix = configure_mix(tictactoe=1.0, calculator=1.0)
     plan = make_plan(mix, splits={"test": 20_000}, distinct=["tictactoe"])
@@ -279,6 +290,7 @@ def test_units_need_nothing_of_each_other():
         ({"splits": {"train": 0}}, "split 'train' needs at least 1 example"),
         ({"distinct": ["calculater"]}, "distinct: unknown 'calculater': did you mean 'calculator'"),
         ({"configs": ["mixx"]}, "configs: unknown 'mixx': did you mean 'mix'"),
+        ({"distinct": ["calculator"], "configs": ["tictactoe"]}, "in none of the configs"),
         ({"shard_examples": 0}, "a shard needs at least 1 example"),
     ],
 )

@@ -141,6 +141,8 @@ def make_plan(
         for name in given:
             if name not in allowed:
                 raise RecipeError(f"{what}: unknown {name!r}: {nearest(name, allowed)}")
+    if MIX not in written and (left := [name for name in chosen if name not in written]):
+        raise RecipeError(f"distinct: {left[0]!r} is in none of the configs ({', '.join(written)})")
     weights = dict(zip([task.name for task in mix.tasks], mix.weights, strict=True))
     plan = Plan(
         weights={name: weight for name, weight in weights.items() if weight},
@@ -161,7 +163,7 @@ def fingerprint_of(mix: Mix, seed: int) -> str:
     digest = blake2b(digest_size=8)
     drawn = block_examples(mix, seed=seed, block="fingerprint")
     for _, example in itertools.islice(drawn, FINGERPRINT_EXAMPLES):
-        digest.update(json.dumps(example).encode())
+        digest.update(json.dumps(example, default=str).encode())
     return digest.hexdigest()
 
 

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mixgen.errors import TaskError
+from mixgen.errors import TaskError, one_line
 from mixgen.files import replace
 from mixgen.mixture.sources import draw_order, features
 from mixgen.mixture.weights import Mix
@@ -78,7 +78,7 @@ def write_shard(
     drawn = _draw(plan, mix, shard, {} if seen is None else seen)
     with _without_collector(), _ShardWriter(paths) as writer:
         while batch := list(islice(drawn, BATCH)):
-            writer.write(table_of(batch))
+            writer.write(_table_or_blame(batch))
             on_written(len(batch))
         writer.finish()
 
@@ -288,6 +288,21 @@ def _dumped(value: Any) -> str:
 
 def _json(texts: Sequence[str]) -> pa.Array:
     return pa.ExtensionArray.from_storage(pa.json_(), pa.array(texts, pa.string()))
+
+
+def _table_or_blame(examples: Sequence[Example]) -> pa.Table:
+    """`table_of`, whose error names the example that has no place in a table."""
+    try:
+        return table_of(examples)
+    except (TypeError, pa.ArrowException) as error:
+        if len(examples) == 1:
+            raise TaskError(
+                f"task {examples[0]['task']!r}: example {examples[0]['id']} cannot be stored "
+                f"({one_line(error)})"
+            ) from error
+        for example in examples:
+            _table_or_blame([example])
+        raise
 
 
 def _offsets(lists: Sequence[Sequence[Any]]) -> pa.Array:
