@@ -20,7 +20,6 @@ import pytest
 import torch
 import yaml
 from example_task import TASK
-from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from small_run import SMALL, trainer_of
 from trained_model import easy_calculator, trained_model
@@ -924,38 +923,6 @@ def test_a_report_tells_how_its_run_was_launched(monkeypatch):
     assert "--config_file recipes/accelerate/cpu.yaml --num_processes=2 run" in told(2, "cpu")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert "--num_processes=16 --num_machines=NUMBER" in told(16, "cuda")
-
-
-def test_a_push_takes_the_card_and_the_report_and_no_checkpoints(run, monkeypatch):
-    pushed = {}
-
-    class Api:
-        def __init__(self, token):
-            pass
-
-        def create_repo(self, name, **settings):
-            return SimpleNamespace(repo_id=f"me/{name}")
-
-        def upload_folder(self, **settings):
-            pushed.update(settings)
-            if settings["revision"] == "lost":
-                raise ConnectionError("no network")
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    config = SimpleNamespace(
-        output_dir=run, hub_token=None, hub_model_id=None, hub_private_repo=None, hub_revision=None
-    )
-    mixgen.finish._push(config)
-    assert pushed["repo_id"] == "me/small" and Path(pushed["folder_path"]) == run
-    files = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
-    taken = set(filter_repo_objects(files, ignore_patterns=pushed["ignore_patterns"]))
-    wanted = {"README.md", "report.html", "recipe.yaml", "evaluation.json", "model.safetensors"}
-    assert wanted <= taken and any(name.startswith("checkpoint-") for name in files)
-    assert not any(name.startswith(("checkpoint-", ".")) for name in taken)
-
-    config.hub_revision = "lost"
-    with pytest.raises(OutputError, match=r"is saved in .* cannot be pushed .*no network"):
-        mixgen.finish._push(config)
 
 
 def test_what_cannot_be_saved_after_training_is_said_and_an_error_of_ours_stays_itself():

@@ -1,14 +1,17 @@
-"""What mixgen publishes is what TRL trains on: datasets, tokenizer, and the same loss."""
+"""What mixgen pushes is what TRL trains on: datasets, tokenizer, and the same loss."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from datasets import load_dataset
+from hub_server import WRITE, HubServer
 from small_run import SMALL
 from transformers import AutoTokenizer
+from typer.testing import CliRunner
 
 from mixgen import MixConfig, configure_mix
+from mixgen.cli import app
 from mixgen.encoding.renderer import IGNORED, Renderer
 from mixgen.encoding.tokenizer import train_tokenizer
 from mixgen.publishing.dataset_card import write_card
@@ -16,30 +19,35 @@ from mixgen.publishing.export import run_export
 from mixgen.publishing.plan import make_plan, save_plan
 from mixgen.training.model import build_model
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Use 'content=:DeprecationWarning", "ignore:.gradient_checkpointing.:FutureWarning"
+)
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """An export as it is on the Hub, and a tokenizer as a run saves it."""
-    folder = tmp_path_factory.mktemp("published")
+
+@pytest.fixture
+def hub(tmp_path):
+    """A Hub to which an export and a tokenizer have been pushed."""
     mix = configure_mix(calculator=1.0, tictactoe=0.5)
     plan = make_plan(mix, splits={"train": 24, "test": 6})
-    save_plan(plan, folder / "data")
-    run_export(folder / "data")
-    write_card(plan, folder / "data", licence="apache-2.0")
-    train_tokenizer(mix.active, seed=42, examples_per_task=300).save_pretrained(folder / "model")
-    return folder
+    save_plan(plan, tmp_path / "data")
+    run_export(tmp_path / "data")
+    write_card(plan, tmp_path / "data", licence="apache-2.0")
+    tokenizer = train_tokenizer(mix.active, seed=42, examples_per_task=300)
+    with HubServer() as server, server.connected(tmp_path / "home", token=WRITE):
+        done = CliRunner().invoke(app, ["push-dataset", str(tmp_path / "data"), "anna/data"])
+        assert done.exit_code == 0, done.output
+        tokenizer.push_to_hub("anna/model")
+        yield server
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_sfttrainer_trains_two_steps_with_our_loss(published, tmp_path, streaming):
+def test_sfttrainer_trains_two_steps_with_our_loss(hub, tmp_path, streaming):
     from trl import SFTConfig, SFTTrainer
 
-    dataset = load_dataset(
-        str(published / "data"), split="train", streaming=streaming, cache_dir=tmp_path / "cache"
-    )
+    dataset = load_dataset("anna/data", split="train", streaming=streaming)
     examples = list(dataset.take(4))
     assert {example["task"] for example in examples} == {"calculator", "tictactoe"}
-    tokenizer = AutoTokenizer.from_pretrained(published / "model")
+    tokenizer = AutoTokenizer.from_pretrained("anna/model")
     model = build_model(MixConfig(output_dir=str(tmp_path), **SMALL), tokenizer)
     with torch.no_grad():
         model.get_input_embeddings().weight.mul_(30)  # so that the loss of tokens differs widely

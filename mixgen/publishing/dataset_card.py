@@ -178,7 +178,7 @@ def _header(plan: Plan, configs: list[ConfigFacts], licence: str) -> dict[str, A
         "configs": [
             {
                 "config_name": config.name,
-                **({"default": True} if number == 0 and len(configs) > 1 else {}),
+                **({"default": True} if number == 0 else {}),
                 "data_files": [
                     {"split": split, "path": f"{config.name}/{split}-*"} for split in plan.splits
                 ],
