@@ -192,7 +192,7 @@ def _check_flags(context: typer.Context) -> None:
 
 def _part(text: str) -> tuple[int, int]:
     """A job of an array, such as `3/16`."""
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    found = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
     if found and int(found[1]) < int(found[2]):
         return int(found[1]), int(found[2])
     raise RecipeError(f"--shard must be I/N with I from 0 to N - 1, such as 3/16, got {text!r}")
@@ -211,7 +211,7 @@ def _split_sizes(text: str, num_examples: int | None) -> dict[str, int]:
     given: dict[str, int | None] = {}
     for word in _names(text):
         name, equals, number = word.partition("=")
-        if equals and not re.fullmatch(r"[\d_]+", number):
+        if equals and not re.fullmatch(r"\d+(_\d+)*", number, re.ASCII):
             raise RecipeError(f"--splits: {name} needs a whole number of examples, got {number!r}")
         given[name] = int(number) if equals else None
     if num_examples is None:

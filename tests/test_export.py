@@ -310,6 +310,7 @@ def test_a_plan_that_cannot_be_is_one_clear_error(settings, said):
         (["--num-examples=5", "more"], "unexpected 'more'"),
         (["--num-examples=5", "--output=README.md"], "README.md is no directory"),
         (["--num-examples=5", "--calc_weight=-2"], "weight of calculator"),
+        (["--splits=train=1__0"], "train needs a whole number of examples, got '1__0'"),
         (["--splits=train=many"], "train needs a whole number of examples, got 'many'"),
         (["--num-examples=5", "--recipe=recipes/gradual_tictactoe.yaml"], "is a schedule"),
         (["--num-examples=5", "--recipe=recipes/defualt.yaml"], "did you mean 'recipes/default"),

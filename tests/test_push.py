@@ -279,6 +279,19 @@ def test_what_is_meant_to_be_private_is_not_pushed_where_all_see_it(hub, data):
     assert hub.repos["datasets/anna/secret"].private
 
 
+def test_a_full_disk_is_one_clear_line(hub, data, monkeypatch):
+    hub.create("datasets", "anna/data").commit({"README.md": b"Mine."}, "by hand")
+
+    def full(*given, **settings):
+        raise OSError(28, "No space left on device", "/cache/README.md")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", full)
+    status, said = command("push-dataset", data, "anna/data")
+    (line,) = said.strip().splitlines()
+    assert status != 0 and line.endswith("(/cache/README.md: No space left on device)")
+    assert commits(hub) == 1
+
+
 def test_without_a_network_it_is_one_clear_error(hub, data, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

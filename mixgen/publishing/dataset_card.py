@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import os
 import shlex
 import statistics
 from importlib.metadata import version
@@ -101,7 +102,7 @@ def write_card(plan: Plan, folder: Path, *, licence: str) -> None:
     """
     configs = [_config_facts(plan, name, folder) for name in plan.configs]
     tasks, vocabulary = _task_facts(plan)
-    plot = folder / f".{PLOT_FILE}"
+    plot = folder / f".{os.getpid()}.{PLOT_FILE}"  # jobs that end together may all write it
     _length_figure(tasks).savefig(plot, format="png", dpi=100, metadata={"Software": None})
     replace(plot, folder / PLOT_FILE)
     write_whole(folder / RECIPE_FILE, yaml.safe_dump(_recipe_of(plan), sort_keys=False))
