@@ -199,8 +199,7 @@ class HubServer:
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []  # methods and paths, in the order of arrival
         self.lock = threading.RLock()
-        handler = type("Handler", (_Handler,), {"hub": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         # Another host, as the real storage is: clients must not send it their token.
         self.storage = f"http://localhost:{self._server.server_port}/storage"
@@ -263,6 +262,7 @@ class HubServer:
             for module in (constants, datasets.config):
                 changes += _computed_again(module)
                 _replace(changes)
+            # It is made when it is first used, and kept.
             stack.enter_context(patch.object(transformers.utils.hub, "_hf_api", None))
             for client in (hf_api.api, hf_file_system.hffs, hf_file_system.hffs._api):
                 stack.enter_context(patch.object(client, "endpoint", self.url))
@@ -291,6 +291,10 @@ def _replace(changes: list[tuple[str, Any, Any]]) -> None:
             for name, old, new in changes:
                 if name in vars(module) and vars(module)[name] == old:
                     setattr(module, name, new)
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # clients open many connections at once
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -21,8 +22,11 @@ from huggingface_hub import (
     HfApi,
     HfFileSystem,
     constants,
+    get_hf_file_metadata,
     get_session,
     hf_hub_download,
+    hf_hub_url,
+    whoami,
 )
 from huggingface_hub.errors import (
     BadRequestError,
@@ -44,6 +48,9 @@ CONFIGS = {
 }
 SPLITS = ("train", "validation")
 CLIENTS = ("huggingface_hub", "datasets", "transformers")
+
+# huggingface_hub 2.4 uploads so.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
 @pytest.fixture
@@ -220,6 +227,8 @@ def test_large_file_is_read_in_ranges(hub):
     api.upload_file(
         repo_id="anna/sums", path_or_fileobj=content, path_in_repo="a.bin", repo_type="dataset"
     )
+    url = hf_hub_url("anna/sums", "a.bin", repo_type="dataset", endpoint=hub.url)
+    assert get_hf_file_metadata(url).size == len(content)
     hub.requests.clear()
     with HfFileSystem().open("datasets/anna/sums/a.bin", block_size=1_000) as file:
         file.seek(200_000)
@@ -227,14 +236,19 @@ def test_large_file_is_read_in_ranges(hub):
         file.seek(299_990)
         assert file.read() == content[-10:]
     assert hub.count("GET", "/storage/") >= 2
-    assert (
-        httpx2.get(
-            f"{hub.url}/datasets/anna/sums/resolve/main/a.bin",
-            headers={"Range": "bytes=10-19"},
-            follow_redirects=True,
-        ).content
-        == content[10:20]
-    )
+    part = httpx2.get(url, headers={"Range": "bytes=10-19"}, follow_redirects=True)
+    assert (part.status_code, part.content) == (206, content[10:20])
+
+
+def test_storage_takes_only_what_was_announced_and_no_token(hub):
+    lfs = hub.create("datasets", "anna/sums").lfs
+    url = f"{hub.storage}/datasets/anna/sums/{hashlib.sha256(b'sums').hexdigest()}"
+    token = {"Authorization": f"Bearer {WRITE}"}
+    assert httpx2.put(url, content=b"other").status_code == 400
+    assert httpx2.put(url, content=b"sums", headers=token).status_code == 400
+    assert not lfs
+    assert httpx2.put(url, content=b"sums").status_code == 200
+    assert [blob.content for blob in lfs.values()] == [b"sums"]
 
 
 # --- models ---
@@ -290,9 +304,16 @@ def test_only_the_owner_with_a_token_to_write_may_write(hub, token, status):
 def test_each_token_is_told_who_it_is(hub):
     assert HfApi().whoami()["name"] == HfApi(token=READ).whoami()["name"] == "anna"
     assert HfApi(token=OTHER).whoami()["name"] == "bela"
-    with pytest.raises(HfHubHTTPError) as error:
-        HfApi(token="hf_wrong").whoami()
+
+
+def test_wrong_token_is_refused_even_what_is_public(hub):
+    hub.create("models", "anna/tiny")
+    assert HfApi(token=False).model_info("anna/tiny")
+    with pytest.raises(HfHubHTTPError, match="Invalid credentials") as error:
+        HfApi(token="hf_wrong").model_info("anna/tiny")
     assert error.value.response.status_code == 401
+    with pytest.raises(HfHubHTTPError, match="Invalid user token"):
+        HfApi(token="hf_wrong").whoami()
 
 
 @pytest.mark.parametrize(("token", "status"), [(OTHER, 404), (False, 401)])
@@ -328,8 +349,9 @@ def test_what_is_missing_is_said_with_the_error_that_the_clients_know(hub):
 
 def test_request_that_the_server_does_not_know_is_refused_at_once(hub):
     hub.create("models", "anna/tiny")
-    with pytest.raises(HfHubHTTPError, match="does not know POST"):
+    with pytest.raises(HfHubHTTPError, match="does not know POST") as error:
         HfApi().create_tag("anna/tiny", tag="v1")
+    assert error.value.response.status_code == 501  # clients do not try that again
 
 
 # --- faults ---
@@ -442,24 +464,25 @@ def constants_with(*texts: str) -> set[tuple[str, str]]:
 
 def test_while_connected_every_constant_is_of_the_server_and_afterwards_as_before(tmp_path):
     endpoint, home = constants.ENDPOINT, constants.HF_HOME
-    before = constants_with(endpoint, home)
+    before, environment = constants_with(endpoint, home), dict(os.environ)
     # A page for people, and what is replaced in addresses that the Hub answers with.
-    kept = {("huggingface_hub.constants", "HUGGINGFACE_CO_URL_HOME")}
-    kept.add(("huggingface_hub.constants", "_HF_DEFAULT_ENDPOINT"))
+    names = ("HUGGINGFACE_CO_URL_HOME", "_HF_DEFAULT_ENDPOINT")
+    kept = before & {("huggingface_hub.constants", name) for name in names}
     changed = before - kept
     assert len(changed) > 20
     with HubServer() as hub:
         with hub.connected(tmp_path, token=WRITE):
-            import huggingface_hub.utils._cache_manager  # holds a copy
+            from huggingface_hub.utils import _cache_manager  # holds a copy
 
+            assert whoami()["name"] == "anna"  # asked by a client made at import
             assert constants_with(endpoint, home) == kept
             assert changed <= constants_with(hub.url, str(tmp_path))
             assert not constants.HF_HUB_OFFLINE
             assert not datasets_config.HF_HUB_OFFLINE
         assert not constants_with(hub.url, str(tmp_path))
     assert before <= constants_with(endpoint, home)
-    assert huggingface_hub.utils._cache_manager.HF_HUB_CACHE == constants.HF_HUB_CACHE
-    assert "HF_ENDPOINT" not in os.environ
+    assert _cache_manager.HF_HUB_CACHE == constants.HF_HUB_CACHE
+    assert dict(os.environ) == environment
 
 
 def test_servers_one_after_another_know_nothing_of_each_other(tmp_path):
@@ -467,9 +490,22 @@ def test_servers_one_after_another_know_nothing_of_each_other(tmp_path):
         with HubServer() as hub, hub.connected(tmp_path, token=WRITE):
             assert not HfFileSystem().exists("datasets/anna/sums")
             HfApi().create_repo("anna/sums", repo_type="dataset")
+            hub.create("models", "anna/tiny").commit({"config.json": b"{}"}, "config")
+            GPT2Config.from_pretrained("anna/tiny")
+            assert hub.count("GET", "^/api/models/anna/tiny/revision/main$") == 1
             hub.clear()
             assert not HfApi().repo_exists("anna/sums", repo_type="dataset")
             HfApi().create_repo("anna/sums", repo_type="dataset")
+
+
+def test_connected_again_the_clients_have_forgotten_what_was_missing(tmp_path):
+    with HubServer() as hub:
+        with hub.connected(tmp_path):
+            assert not HfFileSystem().exists("datasets/anna/sums")
+            hub.create("datasets", "anna/sums")
+            assert not HfFileSystem().exists("datasets/anna/sums")
+        with hub.connected(tmp_path):
+            assert HfFileSystem().exists("datasets/anna/sums")
 
 
 def test_environment_makes_another_process_talk_to_the_server(tmp_path):
