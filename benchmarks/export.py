@@ -35,7 +35,8 @@ from mixgen.encoding.renderer import Renderer
 from mixgen.encoding.shares import measure_shares
 from mixgen.encoding.tokenizer import train_tokenizer
 from mixgen.load import load_mixture
-from mixgen.mixture.sources import block_examples, features
+from mixgen.mixture.sources import block_examples
+from mixgen.mixture.tables import features
 from mixgen.mixture.weights import configure_mix
 from mixgen.publishing.export import run_export
 from mixgen.publishing.plan import SHARD_EXAMPLES, Shard, make_plan, save_plan

@@ -22,10 +22,9 @@ from example_task import TASK
 from typer.testing import CliRunner
 
 import mixgen.publishing.export
-from mixgen import OutputError, RecipeError, TaskError, configure_mix, load_mixture
+from mixgen import OutputError, RecipeError, TaskError, configure_mix
 from mixgen.cli import app
 from mixgen.mixture.sources import block_examples
-from mixgen.publishing import shards
 from mixgen.publishing.dataset_card import command_of, write_card
 from mixgen.publishing.export import missing_shards, run_export, units_of
 from mixgen.publishing.plan import PLAN_FILE, Plan, Shard, make_plan, read_plan, save_plan
@@ -91,18 +90,6 @@ def test_the_files_hold_what_the_mix_draws_row_for_row(export):
         for task in ("calculator", "tictactoe"):
             of_task = [one for one in expected if one["task"] == task]
             assert rows(export, task, split) == of_task and of_task
-
-
-def test_a_table_is_what_datasets_makes_of_the_same_examples():
-    drawn = list(load_mixture({"calculator": 1.0, "tictactoe": 0.5}).take(50))
-    table = shards.table_of(drawn)
-    from datasets import Dataset
-
-    from mixgen.mixture.sources import features
-
-    ours = Dataset(table)
-    assert ours.features == features()
-    assert list(ours) == drawn
 
 
 def test_no_problem_is_in_two_splits(export):

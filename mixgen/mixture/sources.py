@@ -8,64 +8,49 @@ encoder, while the order itself is one `choice` a thousand. A test holds the two
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pyarrow as pa
 
+from mixgen.mixture.tables import features, table_of
 from mixgen.mixture.weights import Mix
 from mixgen.seeding import stream
 from mixgen.tasks.base import Example, Task
 
 if TYPE_CHECKING:
-    from datasets import Features, IterableDataset
+    from datasets import IterableDataset
 
-
-def features() -> Features:
-    """The schema of every example (see `Example`); `Json` keeps tasks' tool arguments apart."""
-    from datasets import Features, Json, List, Value
-
-    text = Value("string")
-    message = {"role": text, "content": text, "tool_calls": List(Json()), "name": text}
-    return Features(
-        {
-            "id": text,
-            "task": text,
-            "split": text,
-            "difficulty": Value("int64"),
-            "key": text,
-            "messages": List(message),
-            "tools": List(Json()),
-            "answer": text,
-            "metadata": Json(),
-        }
-    )
+MAX_AHEAD: Final = 128  # examples of each task that are made before they are asked for
 
 
 def source(
     task: Task, *, split: str = "train", seed: int = 42, block: int | str = 0
 ) -> IterableDataset:
     """One task's endless stream (see `Task.stream`) as a typed `IterableDataset`."""
-    from datasets import IterableDataset
+    from datasets import DatasetInfo, IterableDataset
+    from datasets.iterable_dataset import ArrowExamplesIterable
 
     where: dict[str, Any] = {"task": task, "split": split, "seed": seed, "block": block}
-    return IterableDataset.from_generator(_rows, gen_kwargs=where, features=features())
+    # `IterableDataset.from_generator` takes dictionaries only; see `tables`.
+    return IterableDataset(
+        ArrowExamplesIterable(_row_tables, where), info=DatasetInfo(features=features())
+    )
 
 
-def _rows(task: Task, split: str, seed: int, block: int | str) -> Iterator[dict[str, Any]]:
-    """Examples whose tool calls are JSON text already.
-
-    datasets 5.2 encodes a list of structs only if that changes its first element; here that is the
-    user's message, which calls nothing. Text passes through its encoder and comes out of its
-    decoder as the call.
-    """
-    for example in task.stream(split=split, seed=seed, block=block):
-        messages = [
-            {**message, "tool_calls": [json.dumps(call) for call in message["tool_calls"]]}
-            for message in example["messages"]
-        ]
-        yield {**example, "messages": messages}
+def _row_tables(
+    task: Task, split: str, seed: int, block: int | str
+) -> Iterator[tuple[str, pa.Table]]:
+    """Examples as tables of one row each, sliced from larger ones; the first come at once."""
+    examples = task.stream(split=split, seed=seed, block=block)
+    size = 1
+    while rows := list(islice(examples, size)):
+        table = table_of(rows)
+        for number, row in enumerate(rows):
+            yield row["id"], table.slice(number, 1)
+        size = min(2 * size, MAX_AHEAD)
 
 
 def interleaved(

@@ -28,7 +28,7 @@ from mixgen.encoding.renderer import Renderer
 from mixgen.encoding.tokenizer import train_tokenizer
 from mixgen.errors import OutputError
 from mixgen.files import replace, write_whole
-from mixgen.mixture.sources import features
+from mixgen.mixture.tables import features
 from mixgen.publishing.plan import MIX, PLOT_FILE, RECIPE_FILE, Plan
 
 if TYPE_CHECKING:

@@ -16,20 +16,19 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cache
 from hashlib import blake2b
-from itertools import accumulate, chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mixgen.errors import TaskError, one_line
+from mixgen.errors import TaskError
 from mixgen.files import replace
-from mixgen.mixture.sources import draw_order, features
+from mixgen.mixture.sources import draw_order
+from mixgen.mixture.tables import schema, table_of
 from mixgen.mixture.weights import Mix
 from mixgen.publishing.plan import MIX, Plan, Shard
 from mixgen.tasks.base import Example, Task
@@ -78,7 +77,7 @@ def write_shard(
     drawn = _draw(plan, mix, shard, {} if seen is None else seen)
     with _without_collector(), _ShardWriter(paths) as writer:
         while batch := list(islice(drawn, BATCH)):
-            writer.write(_table_or_blame(batch))
+            writer.write(table_of(batch))
             on_written(len(batch))
         writer.finish()
 
@@ -184,7 +183,7 @@ class _ShardWriter:
             # Chunks by content: what a later version has in common is stored once on the Hub.
             self.writers[config] = pq.ParquetWriter(
                 _unfinished(path),
-                _schema(),
+                schema(),
                 compression="zstd",
                 use_content_defined_chunking=True,
                 write_page_index=True,
@@ -241,75 +240,3 @@ class _ShardWriter:
 def _unfinished(path: Path) -> Path:
     """Where a file is written before it is whole."""
     return path.with_name(f".{path.name}.{os.getpid()}")
-
-
-@cache
-def _schema() -> pa.Schema:
-    return features().arrow_schema
-
-
-def table_of(examples: Sequence[Example]) -> pa.Table:
-    """Examples as a table with the schema of `features`.
-
-    `datasets` encodes them one by one (a test holds the two together); this goes column by column.
-    """
-    schema = _schema()
-    text = pa.string()
-    messages = list(chain.from_iterable(example["messages"] for example in examples))
-    struct = {
-        "role": pa.array([message["role"] for message in messages], text),
-        "content": pa.array([message["content"] for message in messages], text),
-        "tool_calls": _lists([message["tool_calls"] for message in messages], _dumped),
-        "name": pa.array([message["name"] for message in messages], text),
-    }
-    tools: dict[int, str] = {}  # by identity: examples share their task's
-
-    def dumped_once(tool: Any) -> str:
-        return tools.get(id(tool)) or tools.setdefault(id(tool), _dumped(tool))
-
-    columns: dict[str, pa.Array] = {
-        "messages": pa.ListArray.from_arrays(
-            _offsets([example["messages"] for example in examples]),
-            pa.StructArray.from_arrays(list(struct.values()), list(struct)),
-        ),
-        "tools": _lists([example["tools"] for example in examples], dumped_once),
-        "metadata": _json([_dumped(example["metadata"]) for example in examples]),
-    }
-    for field in schema:
-        if field.name not in columns:
-            values = [example[field.name] for example in examples]  # type: ignore[literal-required]
-            columns[field.name] = pa.array(values, field.type)
-    return pa.Table.from_arrays([columns[field.name] for field in schema], schema=schema)
-
-
-def _dumped(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _json(texts: Sequence[str]) -> pa.Array:
-    return pa.ExtensionArray.from_storage(pa.json_(), pa.array(texts, pa.string()))
-
-
-def _table_or_blame(examples: Sequence[Example]) -> pa.Table:
-    """`table_of`, whose error names the example that has no place in a table."""
-    try:
-        return table_of(examples)
-    except (TypeError, pa.ArrowException) as error:
-        if len(examples) == 1:
-            raise TaskError(
-                f"task {examples[0]['task']!r}: example {examples[0]['id']} cannot be stored "
-                f"({one_line(error)})"
-            ) from error
-        for example in examples:
-            _table_or_blame([example])
-        raise
-
-
-def _offsets(lists: Sequence[Sequence[Any]]) -> pa.Array:
-    return pa.array(accumulate(map(len, lists), initial=0), pa.int32())
-
-
-def _lists(lists: Sequence[Sequence[Any]], dump: Callable[[Any], str]) -> pa.Array:
-    """Lists of values as lists of JSON texts."""
-    texts = [dump(value) for values in lists for value in values]
-    return pa.ListArray.from_arrays(_offsets(lists), _json(texts))
