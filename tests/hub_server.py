@@ -8,54 +8,29 @@ happen on order. What it does not know it answers with 501.
         hub.faults.append(Fault("POST", "/commit/", 503))
         ...
     assert hub.count("PUT", "/storage/") == 1
-
-The clients read their environment when they are imported. `connected` computes their constants
-again, so that no test needs a process of its own.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-import os
 import re
-import secrets
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cached_property
+from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import module_from_spec
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
-from unittest.mock import patch
+from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
+
+from hub_clients import connected_to
+from hub_repo import Answer, Blob, Refused, Repo
 
 WRITE, READ, OTHER = "hf_of_anna", "hf_of_anna_to_read", "hf_of_bela"
 TOKENS = {WRITE: ("anna", "write"), READ: ("anna", "read"), OTHER: ("bela", "write")}
 LFS_SUFFIXES = (".arrow", ".bin", ".gz", ".npy", ".parquet", ".png", ".pt", ".safetensors", ".zip")
 LARGEST_REGULAR = 10 * 2**20  # bytes
-
-
-class Answer(NamedTuple):
-    """To a request; what is not bytes is sent as JSON."""
-
-    body: Any = b""
-    status: int = 200
-    headers: Mapping[str, str] = {}
-
-
-class Refused(Exception):
-    """An answer that is an error; the clients go by its code."""
-
-    def __init__(self, status: int, message: str, code: str = "", **headers: str) -> None:
-        super().__init__(message)
-        headers |= {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
-        self.answer = Answer({"error": message}, status, headers)
 
 
 @dataclass
@@ -73,121 +48,6 @@ class Fault:
     times: int = 1
     skip: int = 0
     message: str = "ordered by the test"
-
-
-@dataclass(frozen=True)
-class Blob:
-    """A file's content, and whether the large file storage holds it instead of git."""
-
-    content: bytes
-    is_lfs: bool = False
-
-    @cached_property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
-
-    @cached_property
-    def entry(self) -> dict[str, Any]:
-        """As the API lists it; `oid` is git's name of what git holds, of an LFS file a pointer."""
-        held, size = self.content, len(self.content)
-        lfs: dict[str, Any] = {}
-        if self.is_lfs:
-            held = b"version https://git-lfs.github.com/spec/v1\n"
-            held += f"oid sha256:{self.sha256}\nsize {size}\n".encode()
-            lfs = {"lfs": {"oid": self.sha256, "size": size, "pointerSize": len(held)}}
-        oid = hashlib.sha1(b"blob %d\0" % len(held) + held).hexdigest()
-        return {"type": "file", "oid": oid, "size": size, **lfs}
-
-
-@dataclass(frozen=True)
-class Commit:
-    """A whole snapshot; `shown` is how the API lists it, `changed` when each file changed last."""
-
-    id: str
-    parent: str | None
-    shown: Mapping[str, Any]
-    files: Mapping[str, Blob]
-    changed: Mapping[str, str]
-
-
-@dataclass
-class Repo:
-    """A repository: `kind` is "datasets" or "models", `name` is user/name."""
-
-    kind: str
-    name: str
-    private: bool = False
-    commits: dict[str, Commit] = field(default_factory=dict)
-    branches: dict[str, str] = field(default_factory=dict)
-    lfs: dict[str, Blob] = field(default_factory=dict)  # what was uploaded, by sha256
-
-    @property
-    def owner(self) -> str:
-        return self.name.split("/")[0]
-
-    @property
-    def web_path(self) -> str:
-        return self.name if self.kind == "models" else f"{self.kind}/{self.name}"
-
-    def files(self, revision: str = "main") -> dict[str, bytes]:
-        """The content of all files at a branch or commit."""
-        return {path: blob.content for path, blob in self.at(revision).files.items()}
-
-    def at(self, revision: str) -> Commit:
-        commit = self.commits.get(self.branches.get(revision, revision))
-        if commit is None:
-            raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-        return commit
-
-    def history(self, revision: str = "main") -> list[Commit]:
-        """Commits, the newest first."""
-        commits = [self.at(revision)]
-        while commits[-1].parent:
-            commits.append(self.commits[commits[-1].parent])
-        return commits
-
-    def commit(
-        self,
-        changes: Mapping[str, bytes | Blob | None],
-        title: str,
-        message: str = "",
-        branch: str = "main",
-        author: str = "system",
-    ) -> Commit:
-        """Adds a commit to a branch; None deletes a file."""
-        made = secrets.token_hex(20)  # never the same again: clients cache by it
-        parent = self.commits.get(self.branches.get(branch, ""))
-        files, changed = (dict(parent.files), dict(parent.changed)) if parent else ({}, {})
-        for path, new in changes.items():
-            if new is None:
-                del files[path]
-            else:
-                files[path] = new if isinstance(new, Blob) else Blob(new)
-                changed[path] = made
-        date = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        shown = {"id": made, "title": title, "message": message, "date": date}
-        shown["authors"] = [{"user": author}]
-        self.commits[made] = Commit(made, parent and parent.id, shown, files, changed)
-        self.branches[branch] = made
-        return self.commits[made]
-
-    def entries(self, revision: str, *, expand: bool = False) -> dict[str, dict[str, Any]]:
-        """Files and folders as the API lists them; with `expand`, when each changed last."""
-        entries: dict[str, dict[str, Any]] = {}
-        at, order = self.at(revision), list(self.commits)
-        for path in sorted(at.files, key=lambda path: order.index(at.changed[path])):
-            last = {"lastCommit": self.commits[at.changed[path]].shown} if expand else {}
-            entries[path] = {**at.files[path].entry, "path": path, **last}
-            for folder in map(str, PurePosixPath(path).parents[:-1]):
-                oid = hashlib.sha1(f"{at.id} {folder}".encode()).hexdigest()
-                entries[folder] = {
-                    "type": "directory",
-                    "path": folder,
-                    "oid": oid,
-                    "size": 0,
-                    **last,
-                }
-        return dict(sorted(entries.items()))
 
 
 class HubServer:
@@ -248,49 +108,8 @@ class HubServer:
     @contextmanager
     def connected(self, home: Path, token: str | None = None) -> Iterator[None]:
         """Makes the clients of this process talk to this server, with caches of their own."""
-        import datasets.config
-        import transformers.utils.hub
-        from huggingface_hub import HfFileSystem, close_session, constants, hf_api, hf_file_system
-
-        changes = [
-            ("HF_MODULES_CACHE", transformers.utils.hub.HF_MODULES_CACHE, str(home / "modules")),
-            ("USE_PARQUET_EXPORT", True, False),  # of another server
-        ]
-        with ExitStack() as stack:
-            stack.enter_context(patch.dict(os.environ, self.environment(home, token)))
-            stack.callback(lambda: _replace([(name, new, old) for name, old, new in changes]))
-            for module in (constants, datasets.config):
-                changes += _computed_again(module)
-                _replace(changes)
-            # It is made when it is first used, and kept.
-            stack.enter_context(patch.object(transformers.utils.hub, "_hf_api", None))
-            for client in (hf_api.api, hf_file_system.hffs, hf_file_system.hffs._api):
-                stack.enter_context(patch.object(client, "endpoint", self.url))
-            for forget in (close_session, HfFileSystem.clear_instance_cache):
-                forget()
-                stack.callback(forget)
+        with connected_to(self.url, self.environment(home, token), home):
             yield
-
-
-def _computed_again(module: Any) -> list[tuple[str, Any, Any]]:
-    """The constants of a module that the environment changes: name, value now, value to be."""
-    fresh = module_from_spec(module.__spec__)
-    module.__spec__.loader.exec_module(fresh)
-    now = vars(module)
-    return [
-        (name, now[name], value)
-        for name, value in vars(fresh).items()
-        if isinstance(value, str | bool | Path | frozenset) and value != now[name]
-    ]
-
-
-def _replace(changes: list[tuple[str, Any, Any]]) -> None:
-    """Sets constants wherever a module of the clients holds them, or a copy of them."""
-    for key, module in list(sys.modules.items()):
-        if key.split(".")[0] in ("huggingface_hub", "datasets", "transformers"):
-            for name, old, new in changes:
-                if name in vars(module) and vars(module)[name] == old:
-                    setattr(module, name, new)
 
 
 class _Server(ThreadingHTTPServer):

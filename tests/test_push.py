@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import get_dataset_config_names, load_dataset
-from hub_server import OTHER, READ, WRITE, Blob, Fault, HubServer
+from hub_repo import Blob
+from hub_server import OTHER, READ, WRITE, Fault, HubServer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
