@@ -92,18 +92,15 @@ def _merged_header(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, 
     header = {**new, **{key: value for key, value in old.items() if key not in RENEWED}}
     header = {key: header[key] for key in dict.fromkeys([*old, *new]) if key in header}
     for key in BY_CONFIG:
-        entries = {entry.get("config_name"): entry for entry in _entries(old.get(key))}
-        entries |= {entry["config_name"]: entry for entry in _entries(new.get(key))}
-        if entries:
+        if entries := _configs(old, key) | _configs(new, key):
             header[key] = list(entries.values())
-    defaults = [entry for entry in _entries(header.get("configs")) if entry.get("default")]
-    kept = [entry for entry in _entries(old.get("configs")) if entry.get("default")]
-    if len(defaults) > 1:  # there may be one, and the one that was there stays
+    first = next((name for name, one in _configs(old, "configs").items() if one.get("default")), "")
+    if first:  # there may be one, and the one that was there stays
         header["configs"] = [
-            {key: value for key, value in entry.items() if key != "default"}
-            if entry in defaults and entry["config_name"] != kept[0]["config_name"]
-            else entry
-            for entry in header["configs"]
+            {"config_name": name, "default": True} | entry
+            if name == first
+            else {key: value for key, value in entry.items() if key != "default"}
+            for name, entry in _configs(header, "configs").items()
         ]
     if tags := [*dict.fromkeys([*_entries(old.get("tags")), *_entries(new.get("tags"))])]:
         header["tags"] = tags
@@ -113,6 +110,14 @@ def _merged_header(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, 
 def _entries(value: Any) -> list[Any]:
     """A header's value as a list: one entry may stand alone."""
     return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _configs(header: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The entries of a header's list by the dataset config that each is of."""
+    entries = _entries(header.get(key))
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise OutputError(f"the header of the {CARD_FILE} there has {key} that are no mappings")
+    return {entry.get("config_name", "default"): entry for entry in entries}
 
 
 def _split(card: str) -> tuple[dict[str, Any], str]:

@@ -71,7 +71,7 @@ def export(
         int | None,
         typer.Option("--shard-examples", "--shard_examples", min=1, help="Examples in a shard."),
     ] = None,
-    licence: Annotated[
+    license: Annotated[
         str, typer.Option("--license", help="The dataset's, as the Hub calls it.")
     ] = "apache-2.0",
     plan_only: Annotated[
@@ -126,7 +126,7 @@ def export(
         if missing := missing_shards(plan, output):
             print(f"This part of {output} is written; {missing:,} shards are other parts'.")
             return
-        write_card(plan, output, licence=licence)
+        write_card(plan, output, license=license)
     except KeyboardInterrupt:
         print(f"Stopped. The same command goes on in {output}.", file=sys.stderr, flush=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -151,27 +151,27 @@ def push_dataset(
     Example: mixgen push-dataset data/default user/name --private
     """
     from mixgen.publishing.export import missing_shards
-    from mixgen.publishing.hub import push_folder, pushed_words
-    from mixgen.publishing.plan import DESCRIPTION, read_plan
+    from mixgen.publishing.hub import push_folder, push_summary
+    from mixgen.publishing.plan import CARD_FILES, read_plan
 
     plan = read_plan(folder)
     missing = missing_shards(plan, folder)
-    if missing or not all((folder / file).is_file() for file in DESCRIPTION):
+    if missing or not all((folder / file).is_file() for file in CARD_FILES):
         what = f"{missing:,} shards are missing" if missing else "it has no card yet"
         raise OutputError(f"{folder} is no whole export ({what}): the same `mixgen export` goes on")
     files = [str(plan.path(config, shard)) for config in plan.configs for shard in plan.shards()]
     pushed = push_folder(
         folder,
-        [*files, *sorted(DESCRIPTION - {CARD_FILE})],
+        [*files, *sorted(CARD_FILES - {CARD_FILE})],
         name,
         repo_type="dataset",
         message=f"Upload {', '.join(plan.configs)}, made by mixgen",
         private=private or None,
         revision=revision,
-        replaced=[f"{config}/*.parquet" for config in plan.configs],
+        delete_patterns=[f"{config}/*.parquet" for config in plan.configs],
         say=lambda words: print(words, file=sys.stderr, flush=True),
     )
-    print(pushed_words(pushed))
+    print(push_summary(pushed))
 
 
 def _check_flags(context: typer.Context) -> None:

@@ -85,7 +85,7 @@ def push_model(config: MixConfig) -> None:
     Raises:
         OutputError: It cannot be pushed; it is saved.
     """
-    from mixgen.publishing.hub import push_folder, pushed_words
+    from mixgen.publishing.hub import push_folder, push_summary
 
     output_dir = Path(str(config.output_dir))
     files = [
@@ -105,7 +105,7 @@ def push_model(config: MixConfig) -> None:
         )
     except OutputError as error:
         raise OutputError(f"the model is saved, but {error}") from error
-    print(pushed_words(pushed))
+    print(push_summary(pushed))
 
 
 def _repository_name(config: MixConfig) -> str:

@@ -204,6 +204,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._info(repo, "main")
             case "GET", "revision", revision:
                 return self._info(repo, revision)
+            case "GET", "auth-check", "write":
+                self._check_may_write(repo.owner)
+                return Answer()
             case "GET", "refs":
                 refs = [{"name": branch, "ref": f"refs/heads/{branch}"} for branch in repo.branches]
                 branches = [ref | {"targetCommit": repo.branches[ref["name"]]} for ref in refs]

@@ -413,7 +413,7 @@ def _die(folder: Path, number: int) -> None:
 
 
 def test_an_update_of_the_card_keeps_what_a_person_wrote(export):
-    write_card(plan_of(), export, licence="mit")
+    write_card(plan_of(), export, license="mit")
     card = export / "README.md"
     text = card.read_text()
     assert text.count("license: mit") == 1 and "| calculator | 1.0 | 66.67 %" in text
@@ -423,7 +423,7 @@ def test_an_update_of_the_card_keeps_what_a_person_wrote(export):
         .replace("<!-- mixgen", "By hand, before.\n\n<!-- mixgen")
         + "By hand, after.\n"
     )
-    write_card(plan_of(), export, licence="apache-2.0")
+    write_card(plan_of(), export, license="apache-2.0")
     updated = card.read_text()
     assert "license: mit\nlanguage: en" in updated
     assert updated.index("By hand, before.") < updated.index("## The mix")
@@ -434,7 +434,7 @@ def test_an_update_of_the_card_keeps_what_a_person_wrote(export):
         .replace("By hand, after.\n", "")
         == text
     )
-    write_card(plan_of(), export, licence="apache-2.0")
+    write_card(plan_of(), export, license="apache-2.0")
     assert card.read_text() == updated
 
 
@@ -442,7 +442,7 @@ def test_a_card_is_not_written_of_an_export_that_lacks_a_shard(export, tmp_path)
     folder = shutil.copytree(export, tmp_path / "data")
     next((folder / "tictactoe").glob("test-*")).unlink()
     with pytest.raises(OutputError, match=r"tictactoe/test-.* is missing or damaged"):
-        write_card(plan_of(), folder, licence="mit")
+        write_card(plan_of(), folder, license="mit")
 
 
 def test_a_saved_plan_is_read_back(tmp_path):

@@ -51,7 +51,7 @@ def exported(folder: Path, **settings: object) -> Path:
     plan = make_plan(mix, **{"splits": SPLITS, "shard_examples": 100, **settings})
     save_plan(plan, folder)
     run_export(folder)
-    write_card(plan, folder, licence="apache-2.0")
+    write_card(plan, folder, license="apache-2.0")
     return folder
 
 

@@ -31,7 +31,7 @@ def hub(tmp_path):
     plan = make_plan(mix, splits={"train": 24, "test": 6})
     save_plan(plan, tmp_path / "data")
     run_export(tmp_path / "data")
-    write_card(plan, tmp_path / "data", licence="apache-2.0")
+    write_card(plan, tmp_path / "data", license="apache-2.0")
     tokenizer = train_tokenizer(mix.active, seed=42, examples_per_task=300)
     with HubServer() as server, server.connected(tmp_path / "home", token=WRITE):
         done = CliRunner().invoke(app, ["push-dataset", str(tmp_path / "data"), "anna/data"])

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEASURED: Final = 2_000  # examples of each task
-BIG: Final = 10**9  # bytes, from which on a card advises streaming
+STREAMING_BYTES: Final = 10**9  # bytes, from which on a card advises streaming
 # The Hub's words for how many rows there are, and the number that each stays below.
 SIZES: Final = {
     "n<1K": 10**3,
@@ -49,7 +49,7 @@ SIZES: Final = {
     "10B<n<100B": 10**11,
     "100B<n<1T": 10**12,
 }
-MOST: Final = "n>1T"
+LARGEST_SIZE: Final = "n>1T"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,16 +86,16 @@ class ConfigFacts:
     name: str
     num_examples: dict[str, int]
     num_bytes: dict[str, int]  # as files
-    unpacked: dict[str, int]  # bytes without compression
+    dataset_bytes: dict[str, int]  # bytes without compression
 
 
-def write_card(plan: Plan, folder: Path, *, licence: str) -> None:
+def write_card(plan: Plan, folder: Path, *, license: str) -> None:
     """Writes the card, its plot and the recipe into the directory of a whole export.
 
     Args:
         plan: The export.
         folder: Its directory; what a person has written into the card there stays.
-        licence: The dataset's, as the Hub calls it: `apache-2.0`.
+        license: The dataset's, as the Hub calls it: `apache-2.0`.
 
     Raises:
         OutputError: A shard is missing or damaged, or the card that is there cannot be read.
@@ -107,7 +107,7 @@ def write_card(plan: Plan, folder: Path, *, licence: str) -> None:
     replace(plot, folder / PLOT_FILE)
     write_whole(folder / RECIPE_FILE, yaml.safe_dump(_recipe_of(plan), sort_keys=False))
     card = card_text(
-        _header(plan, configs, licence), _body(plan, folder, configs, tasks, vocabulary)
+        _header(plan, configs, license), _body(plan, folder, configs, tasks, vocabulary)
     )
     path = folder / CARD_FILE
     before = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -138,7 +138,7 @@ def _body(
         distinct=plan.distinct,
         vocabulary=vocabulary,
         num_measured=MEASURED,
-        is_big=sum(configs[0].num_bytes.values()) >= BIG,
+        is_big=sum(configs[0].num_bytes.values()) >= STREAMING_BYTES,
         task_files=[Path(file).name for file in plan.task_files],
         version=mixgen.__version__,
         datasets_version=version("datasets"),
@@ -146,7 +146,7 @@ def _body(
     )
 
 
-def _header(plan: Plan, configs: list[ConfigFacts], licence: str) -> dict[str, Any]:
+def _header(plan: Plan, configs: list[ConfigFacts], license: str) -> dict[str, Any]:
     """The YAML of the card, of which `load_dataset` and the viewer read `configs`."""
     from datasets import DatasetInfo
     from datasets.info import DatasetInfosDict
@@ -158,13 +158,13 @@ def _header(plan: Plan, configs: list[ConfigFacts], licence: str) -> dict[str, A
             splits=[
                 {
                     "name": split,
-                    "num_bytes": config.unpacked[split],
+                    "num_bytes": config.dataset_bytes[split],
                     "num_examples": config.num_examples[split],
                 }
                 for split in plan.splits
             ],
             download_size=sum(config.num_bytes.values()),
-            dataset_size=sum(config.unpacked.values()),
+            dataset_size=sum(config.dataset_bytes.values()),
         )
         for config in configs
     }
@@ -172,10 +172,12 @@ def _header(plan: Plan, configs: list[ConfigFacts], licence: str) -> dict[str, A
     DatasetInfosDict(infos).to_dataset_card_data(data)
     total = max(sum(config.num_examples.values()) for config in configs)
     return {
-        "license": licence,
+        "license": license,
         "task_categories": ["text-generation"],
         "tags": ["mixgen", "tool-use", "synthetic"],
-        "size_categories": [next((name for name, end in SIZES.items() if total < end), MOST)],
+        "size_categories": [
+            next((name for name, end in SIZES.items() if total < end), LARGEST_SIZE)
+        ],
         "configs": [
             {
                 "config_name": config.name,
@@ -195,7 +197,7 @@ def _config_facts(plan: Plan, name: str, folder: Path) -> ConfigFacts:
         name=name,
         num_examples=dict.fromkeys(plan.splits, 0),
         num_bytes=dict.fromkeys(plan.splits, 0),
-        unpacked=dict.fromkeys(plan.splits, 0),
+        dataset_bytes=dict.fromkeys(plan.splits, 0),
     )
     for shard in plan.shards():
         path = folder / plan.path(name, shard)
@@ -207,7 +209,7 @@ def _config_facts(plan: Plan, name: str, folder: Path) -> ConfigFacts:
             ) from error
         facts.num_examples[shard.split] += metadata.num_rows
         facts.num_bytes[shard.split] += path.stat().st_size
-        facts.unpacked[shard.split] += sum(
+        facts.dataset_bytes[shard.split] += sum(
             metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)
         )
     return facts

@@ -90,15 +90,14 @@ def delete_export(folder: Path) -> None:
     """
     if not (folder / PLAN_FILE).exists():
         return
+    plan = read_plan(folder)
     try:
-        for config in read_plan(folder).configs:
+        for config in plan.configs:
             for path in (folder / config).glob("*.parquet*"):  # also those that a kill has left
                 path.unlink()
             with suppress(OSError):  # it holds something else
                 (folder / config).rmdir()
         (folder / PLAN_FILE).unlink()
-    except OutputError:
-        raise
     except OSError as error:
         raise OutputError(f"{error.filename} cannot be deleted: {error.strerror}") from error
 

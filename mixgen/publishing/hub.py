@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-TRIES: Final = 5
-FIRST_DELAY: Final = 1.0  # seconds, doubled after each try
+TRIES: Final = 6
+FIRST_DELAY: Final = 2.0  # seconds, doubled after each try: a minute in all
+MAX_FILES: Final = 25_000  # in one commit, by the Hub's limits
 # Busy, or a commit of somebody else at the same time.
 TRANSIENT: Final = {408, 409, 412, 425, 429, 500, 502, 503, 504}
 OTHER_TYPE: Final = {"dataset": "model", "model": "dataset"}
 
 
-class Pushed(NamedTuple):
+class PushResult(NamedTuple):
     """What a push came to."""
 
     url: str
@@ -53,9 +54,9 @@ def push_folder(
     token: str | None = None,
     private: bool | None = None,
     revision: str | None = None,
-    replaced: Sequence[str] = (),
+    delete_patterns: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
-) -> Pushed:
+) -> PushResult:
     """Pushes files of a folder, and its card merged with the one that is there.
 
     Args:
@@ -67,7 +68,7 @@ def push_folder(
         token: A token that may write; by default the one that is logged in.
         private: Whether a repository that is created is private.
         revision: The branch, made if it is missing; by default the main one.
-        replaced: Patterns of files that are deleted there if the push does not bring them.
+        delete_patterns: Patterns of files that are deleted there if the push does not bring them.
         say: Is told of each try that failed.
 
     Raises:
@@ -76,13 +77,20 @@ def push_folder(
     repository = _Repository(
         name=name, repo_type=repo_type, token=token, private=private, revision=revision
     )
+    if len(files) >= MAX_FILES:
+        raise OutputError(
+            f"{folder} has {len(files):,} files, and a commit takes {MAX_FILES:,}: larger shards "
+            "are fewer"
+        )
     content = _Content(folder, files)
 
-    def push() -> Pushed:
+    def push() -> PushResult:
         url, head = repository.prepared()
-        return _pushed(repository, url, head, content, message=message, replaced=replaced)
+        return _pushed(
+            repository, url, head, content, message=message, delete_patterns=delete_patterns
+        )
 
-    return _persistently(push, f"{folder} cannot be pushed to {name}", repository, say)
+    return _with_retries(push, f"{folder} cannot be pushed to {name}", repository, say)
 
 
 def prepare_repository(
@@ -94,17 +102,26 @@ def prepare_repository(
     revision: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Makes a repository that is to be pushed to later, and so finds out whether it may be.
+    """Makes a repository that is to be pushed to later, and finds out whether it may be.
 
-    Args and errors are those of `push_folder`.
+    Args:
+        name: The repository.
+        repo_type: `"dataset"` or `"model"`.
+        token: A token that may write; by default the one that is logged in.
+        private: Whether a repository that is created is private.
+        revision: The branch, made if it is missing.
+        say: Is told of each try that failed.
+
+    Raises:
+        OutputError: It may not be pushed to.
     """
     repository = _Repository(
         name=name, repo_type=repo_type, token=token, private=private, revision=revision
     )
-    _persistently(repository.prepared, f"nothing can be pushed to {name}", repository, say)
+    _with_retries(repository.prepared, f"nothing can be pushed to {name}", repository, say)
 
 
-def _persistently(
+def _with_retries(
     act: Callable[[], Result], failure: str, repository: _Repository, say: Callable[[str], None]
 ) -> Result:
     """Does what may fail for a while, again and again with backoff; its error is one clear line."""
@@ -115,7 +132,7 @@ def _persistently(
         except MixgenError:
             raise
         except Exception as error:  # the client raises what its libraries do
-            why = _explained(error, repository)
+            why = _reason(error, repository)
             may_pass = _is_transient(error)
             if not may_pass or number == TRIES:
                 later = ": the same command goes on, and sends only what is missing"
@@ -127,9 +144,9 @@ def _persistently(
     raise AssertionError
 
 
-def pushed_words(pushed: Pushed) -> str:
+def push_summary(pushed: PushResult) -> str:
     """What to tell of a push."""
-    what = "Pushed" if pushed.is_new else "Nothing new to push: all of it is there"
+    what = "PushResult" if pushed.is_new else "Nothing new to push: all of it is there"
     return f"{what}, as of commit {pushed.commit[:8]}: {pushed.url}"
 
 
@@ -187,16 +204,19 @@ class _Repository:
                 f"{name} is the name of a {other} repository: give another name, or make a {kind} "
                 "repository of this name on the Hub first"
             )
-        url = api.create_repo(name, private=self.private, exist_ok=True, repo_type=kind)
+        url = str(api.create_repo(name, private=self.private, exist_ok=True, repo_type=kind))
+        # `create_repo` is content with a repository that is there, whoever may write to it.
+        api.auth_check(name, repo_type=kind, write=True)
         if self.revision:
             api.create_branch(name, branch=self.revision, exist_ok=True, repo_type=kind)
+            url = f"{url}/tree/{self.revision}"
         info = api.repo_info(name, revision=self.revision, repo_type=kind)
         if self.private and not info.private:
             raise OutputError(
                 f"{name} is there already, and public: make it private on the Hub, or give "
                 "another name"
             )
-        return str(url), str(info.sha)
+        return url, str(info.sha)
 
     def files(self, commit: str) -> dict[str, RepoFile]:
         from huggingface_hub.hf_api import RepoFile
@@ -220,8 +240,8 @@ def _pushed(
     content: _Content,
     *,
     message: str,
-    replaced: Sequence[str],
-) -> Pushed:
+    delete_patterns: Sequence[str],
+) -> PushResult:
     """Makes a repository what a folder is, in one commit on top of its newest."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -234,10 +254,10 @@ def _pushed(
     stale = [
         file
         for file in there
-        if file not in kept and any(fnmatch(file, pattern) for pattern in replaced)
+        if file not in kept and any(fnmatch(file, pattern) for pattern in delete_patterns)
     ]
     if not changed and not stale:
-        return Pushed(url, head, is_new=False)
+        return PushResult(url, head, is_new=False)
     done = repository.api.create_commit(
         repository.name,
         [*changed, *(CommitOperationDelete(file) for file in stale)],
@@ -251,7 +271,7 @@ def _pushed(
         if not _is_same(one, there.get(one.path_in_repo)):
             content.forget()
             raise _NotWholeError(f"{one.path_in_repo} did not arrive as it was sent")
-    return Pushed(url, done.oid, is_new=True)
+    return PushResult(url, done.oid, is_new=True)
 
 
 def _is_same(local: CommitOperationAdd, there: RepoFile | None) -> bool:
@@ -266,36 +286,41 @@ def _is_same(local: CommitOperationAdd, there: RepoFile | None) -> bool:
         return bool(there.blob_id == git_hash(file.read()))
 
 
-def _status(error: BaseException) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
+def _answered(error: BaseException | None) -> BaseException | None:
+    """The error of an answer with a status, which others may have been raised from."""
+    while error is not None and not hasattr(getattr(error, "response", None), "status_code"):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _is_transient(error: BaseException) -> bool:
     """Whether another try may do: a lost connection, or a server that is busy."""
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
-    if status := _status(error):
-        return status in TRANSIENT
+    if answered := _answered(error):
+        return answered.response.status_code in TRANSIENT  # type: ignore[attr-defined]
     return isinstance(
         error, (HTTPError, _NotWholeError, RuntimeError)
     )  # hf_xet raises RuntimeError
 
 
-def _explained(error: BaseException, repository: _Repository) -> str:
+def _reason(error: BaseException, repository: _Repository) -> str:
     """Why a push failed, in one line without the token."""
     from huggingface_hub import get_token
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
-    status = _status(error)
+    answered = _answered(error)
+    status = answered and answered.response.status_code  # type: ignore[attr-defined]
+    said = getattr(answered, "server_message", "") or ""
     if status == 401:
         why = "the Hub does not know the token, or there is none: `hf auth login`, or set HF_TOKEN"
     elif status == 403:
         why = (
             f"the token may not write to {repository.name}: it needs the role `write`, and a name "
-            "of its user or organisation"
+            f"of its user or organisation ({said})"
         )
     elif status:
-        why = f"the Hub answers {status}: {getattr(error, 'server_message', '') or ''}"
+        why = f"the Hub answers {status}: {said}"
     elif isinstance(error, HTTPError):
         why = f"no connection to the Hub: {one_line(error)}"
     elif isinstance(error, OSError) and error.strerror:

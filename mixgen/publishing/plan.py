@@ -27,7 +27,7 @@ from mixgen.tasks.registry import load_task_file, task_class
 PLAN_FILE: Final = ".export.json"
 PLOT_FILE: Final = "lengths.png"
 RECIPE_FILE: Final = "recipe.yaml"
-DESCRIPTION: Final = {CARD_FILE, PLOT_FILE, RECIPE_FILE}  # written last
+CARD_FILES: Final = {CARD_FILE, PLOT_FILE, RECIPE_FILE}  # written last
 MIX: Final = "mix"  # the dataset config that holds all tasks
 SHARD_EXAMPLES: Final = 50_000  # one to three seconds of one process
 FINGERPRINT_EXAMPLES: Final = 200
@@ -144,7 +144,7 @@ def make_plan(
     if MIX not in written and (left := [name for name in chosen if name not in written]):
         raise RecipeError(f"distinct: {left[0]!r} is in none of the configs ({', '.join(written)})")
     weights = dict(zip([task.name for task in mix.tasks], mix.weights, strict=True))
-    plan = Plan(
+    return Plan(
         weights={name: weight for name, weight in weights.items() if weight},
         settings={task.name: dataclasses.asdict(task.config) for task in mix.active},
         task_files=[str(Path(file).resolve()) for file in task_files or []],
@@ -155,7 +155,6 @@ def make_plan(
         configs=written,
         fingerprint=fingerprint_of(mix, seed),
     )
-    return plan
 
 
 def fingerprint_of(mix: Mix, seed: int) -> str:
@@ -175,23 +174,21 @@ def save_plan(plan: Plan, folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is no directory: --output names one")
+    path = folder / PLAN_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / PLAN_FILE).exists():
-            _check_same(plan, read_plan(folder), folder)
-        elif any(
-            not path.name.startswith(".") and path.name not in DESCRIPTION
-            for path in folder.iterdir()
-        ):
-            raise OutputError(
-                f"{folder} holds files that are no export: --output names another directory"
-            )
-        else:
-            write_whole(folder / PLAN_FILE, json.dumps(dataclasses.asdict(plan), indent=1) + "\n")
-    except OutputError:
-        raise
+        names = {one.name for one in folder.iterdir() if not one.name.startswith(".")}
+        is_new = not path.exists()  # looked at last: another job may have begun meanwhile
+        if is_new and not names - CARD_FILES:
+            write_whole(path, json.dumps(dataclasses.asdict(plan), indent=1) + "\n")
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    if not is_new:
+        _check_same(plan, read_plan(folder), folder)
+    elif names - CARD_FILES:
+        raise OutputError(
+            f"{folder} holds files that are no export: --output names another directory"
+        )
 
 
 def _check_same(plan: Plan, found: Plan, folder: Path) -> None:
@@ -205,14 +202,25 @@ def _check_same(plan: Plan, found: Plan, folder: Path) -> None:
         )
     if differing:
         changes = "; ".join(
-            f"{key} {before[key]} there, {now[key]} asked for"
+            change
             for key in differing
             if key != "fingerprint"
+            for change in _changes(key, before[key], now[key])
         )
         raise OutputError(
             f"{folder} holds another export ({changes}): --overwrite deletes it, --output names "
             "another directory"
         )
+
+
+def _changes(key: str, before: Any, now: Any) -> Iterator[str]:
+    """What differs, as `calculator.max_depth 3 there, 2 asked for`."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for part in dict.fromkeys([*before, *now]):
+            if before.get(part) != now.get(part):
+                yield from _changes(f"{key}.{part}", before.get(part), now.get(part))
+    else:
+        yield f"{key} {before} there, {now} asked for"
 
 
 def read_plan(folder: Path) -> Plan:
@@ -227,4 +235,7 @@ def read_plan(folder: Path) -> Plan:
     except FileNotFoundError as error:
         raise OutputError(f"{folder} holds no export: mixgen export makes one") from error
     except (OSError, ValueError, TypeError) as error:
-        raise OutputError(f"{path} cannot be read: {error}") from error
+        raise OutputError(
+            f"{path} is damaged, or of another version of mixgen ({type(error).__name__}): "
+            "--output names another directory, or delete it"
+        ) from error

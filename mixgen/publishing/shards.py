@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -40,7 +41,7 @@ ROW_GROUP: Final = 10_000  # rows
 Seen = dict[str, set[bytes]]  # hashes of the problems of each distinct task
 
 
-class RanOut(TaskError):
+class OutOfProblemsError(TaskError):
     """A task has no more distinct problems."""
 
 
@@ -71,7 +72,7 @@ def write_shard(
     paths = {config: folder / plan.path(config, shard) for config in plan.configs}
     if all(map(is_whole, paths.values())):
         if seen is not None:
-            _see_again(plan, paths, seen)
+            _add_written_keys(plan, paths, seen)
         on_written(plan.num_examples(shard))
         return
     drawn = _draw(plan, mix, shard, {} if seen is None else seen)
@@ -122,9 +123,12 @@ def _draw(plan: Plan, mix: Mix, shard: Shard, seen: Seen) -> Iterator[Example]:
     for number, index in enumerate(order):
         try:
             example = next(streams[index])
-        except RanOut as error:
+        except OutOfProblemsError as error:
             done = shard.number * plan.shard_examples + number
-            raise RanOut(f"{error}: the {shard.split} split can have {done:,} examples") from None
+            raise OutOfProblemsError(
+                f"{error}. The {shard.split} split can have {done:,} examples: --splits "
+                f"{shard.split}={done} asks for them, with --overwrite for what is written"
+            ) from None
         yield example
 
 
@@ -143,7 +147,7 @@ def _unseen(
         if not repeats:
             seen.add(key)
             yield example
-    raise RanOut(
+    raise OutOfProblemsError(
         f"task {task.name!r} has run out of distinct {split} problems: it has {len(seen):,}, and "
         f"{MAX_REPEATS:,} draws in a row gave no other"
     )
@@ -153,7 +157,7 @@ def _hashed(key: str) -> bytes:
     return blake2b(key.encode(), digest_size=8).digest()
 
 
-def _see_again(plan: Plan, paths: dict[str, Path], seen: Seen) -> None:
+def _add_written_keys(plan: Plan, paths: dict[str, Path], seen: Seen) -> None:
     """Adds the problems of a shard that is written."""
     for name in plan.distinct:
         path = paths.get(name, paths.get(MIX))
@@ -239,4 +243,4 @@ class _ShardWriter:
 
 def _unfinished(path: Path) -> Path:
     """Where a file is written before it is whole."""
-    return path.with_name(f".{path.name}.{os.getpid()}")
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
