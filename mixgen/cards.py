@@ -7,7 +7,7 @@ what it says of the dataset configs that it writes; all else is somebody's own, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Set
 from typing import Any, Final
 
 import yaml
@@ -32,12 +32,13 @@ def card_text(header: Mapping[str, Any], body: str) -> str:
     return _joined(header, f"{BEGIN}\n\n{body.strip()}\n\n{END}\n")
 
 
-def merged_card(existing: str, generated: str) -> str:
+def merged_card(existing: str, generated: str, renewed: Collection[str] = ()) -> str:
     """A card brought up to date.
 
     Args:
         existing: The card that is there; may be empty.
         generated: A card of `card_text`.
+        renewed: Keys of its header that count, not those that are there (as for `RENEWED`).
 
     Raises:
         OutputError: The header that is there cannot be read.
@@ -66,7 +67,7 @@ def merged_card(existing: str, generated: str) -> str:
     part = _generated_part(new_body)
     before = _generated_part(old_body)
     body = old_body.replace(before, part) if before else f"{old_body.rstrip()}\n\n{part}\n"
-    return _joined(_merged_header(old, new), body)
+    return _joined(_merged_header(old, new, {*RENEWED, *renewed}), body)
 
 
 def is_ours(card: str) -> bool:
@@ -82,14 +83,22 @@ def without_generated(card: str) -> str:
     return "" if is_all else _joined(header, body.replace(part, f"{BEGIN}\n\n{END}"))
 
 
+def own_words(card: str) -> str:
+    """What stands outside of the marks."""
+    _, body = _split(card)
+    return body.replace(_generated_part(body), "").strip()
+
+
 def _generated_part(body: str) -> str:
     """What stands between the marks, with them."""
     start, end = body.find(BEGIN), body.rfind(END)
     return body[start : end + len(END)] if 0 <= start < end else ""
 
 
-def _merged_header(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    header = {**new, **{key: value for key, value in old.items() if key not in RENEWED}}
+def _merged_header(
+    old: Mapping[str, Any], new: Mapping[str, Any], renewed: Set[str]
+) -> dict[str, Any]:
+    header = {**new, **{key: value for key, value in old.items() if key not in renewed}}
     header = {key: header[key] for key in dict.fromkeys([*old, *new]) if key in header}
     for key in BY_CONFIG:
         if entries := _configs(old, key) | _configs(new, key):

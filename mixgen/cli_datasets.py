@@ -17,37 +17,48 @@ from mixgen.launch import INTERRUPTED
 
 if TYPE_CHECKING:
     from mixgen.mixture.weights import Mix
-    from mixgen.publishing.plan import Plan
 
+EXAMPLE: Final = (
+    "mixgen export --recipe recipes/default.yaml --num-examples 100_000 --output data/default"
+)
 HELD_OUT_PART: Final = 100  # validation and test have a hundredth of the examples each
 
 
 def export(
     context: typer.Context,
     recipe: Annotated[
-        Path, typer.Option(help="Weights and task settings; --calc_weight=2 and the like win.")
-    ],
-    output: Annotated[Path, typer.Option(help="The export's directory.")],
+        Path | None,
+        typer.Option(help="Weights and task settings; --calc_weight=2 and the like win over it."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The export's directory.")] = None,
     num_examples: Annotated[
         int | None,
         typer.Option(
-            "--num-examples", "--num_examples", min=1, help="Examples of the mix to train on."
+            "--num-examples",
+            "--num_examples",
+            min=1,
+            help="Number of training examples of the mix.",
         ),
     ] = None,
     num_tokens: Annotated[
         int | None,
-        typer.Option("--num-tokens", "--num_tokens", min=1, help="Or tokens of the mix, about."),
+        typer.Option(
+            "--num-tokens",
+            "--num_tokens",
+            min=1,
+            help="Approximate number of training tokens, instead of --num-examples.",
+        ),
     ] = None,
     splits: Annotated[
         str,
         typer.Option(
-            help="Splits to write; test=5000 gives one its number of examples. Without one, "
-            "validation and test have a hundredth of the train split's."
+            help="Splits to write; test=5000 gives one its number of examples. Without a number, "
+            "validation and test have a hundredth of train's."
         ),
     ] = "train,validation,test",
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Of all that is drawn; by default the recipe's, or 42."),
+        typer.Option(min=0, help="Seed of every random draw; by default the recipe's, else 42."),
     ] = None,
     configs: Annotated[
         str | None,
@@ -61,31 +72,38 @@ def export(
         ),
     ] = "",
     num_proc: Annotated[
-        int, typer.Option("--num-proc", "--num_proc", min=1, help="Processes that write.")
+        int, typer.Option("--num-proc", "--num_proc", min=1, help="Number of processes.")
     ] = 1,
     shard: Annotated[
-        str,
-        typer.Option(help="I/N: this is job I of N, from 0 on, of an array that shares the work."),
+        str, typer.Option(help="I/N: write the part of job I of N, from 0 on (array jobs).")
     ] = "0/1",
     shard_examples: Annotated[
         int | None,
-        typer.Option("--shard-examples", "--shard_examples", min=1, help="Examples in a shard."),
+        typer.Option(
+            "--shard-examples", "--shard_examples", min=1, help="Examples in a shard: 50,000."
+        ),
     ] = None,
     license: Annotated[
-        str, typer.Option("--license", help="The dataset's, as the Hub calls it.")
-    ] = "apache-2.0",
+        str | None,
+        typer.Option(help="Licence identifier of the Hub, such as mit; by default apache-2.0."),
+    ] = None,
     plan_only: Annotated[
         bool, typer.Option("--plan-only", help="Write the plan alone, for other machines' jobs.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete another export that is there.")
+        bool, typer.Option("--overwrite", help="Delete the export that is there.")
     ] = False,
 ) -> None:
     """Write a mix as Parquet: a dataset config for each task and one for the mix.
 
     Example: mixgen export --recipe recipes/default.yaml --num-examples 100_000 --output data
     """
+    if recipe is None or output is None:
+        missing = "--recipe" if recipe is None else "--output"
+        raise RecipeError(f"{missing} is missing, as in: {EXAMPLE}")
     part = _part(shard)
+    if overwrite and part != (0, 1):
+        raise RecipeError("--overwrite would delete other jobs' work: run it once with --plan-only")
     if num_examples is not None and num_tokens is not None:
         raise RecipeError("give --num-examples or --num-tokens, not both")
     print("Loading ...", file=sys.stderr, flush=True)
@@ -118,19 +136,22 @@ def export(
         delete_export(output)
     save_plan(plan, output)
     if plan_only:
-        print(f"{output} is planned: {_summary(plan)} in {len(units_of(plan)):,} units of work.")
+        print(f"{output} is planned, in {len(units_of(plan)):,} pieces that need no other.")
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run_export(output, num_proc=num_proc, part=part, show_progress=True)
-        if missing := missing_shards(plan, output):
-            print(f"This part of {output} is written; {missing:,} shards are other parts'.")
+        if num_missing := missing_shards(plan, output):
+            print(f"This part of {output} is written; to be written by others: {num_missing:,}.")
             return
-        write_card(plan, output, license=license)
+        facts = write_card(plan, output, license=license)
     except KeyboardInterrupt:
         print(f"Stopped. The same command goes on in {output}.", file=sys.stderr, flush=True)
         raise typer.Exit(INTERRUPTED) from None
-    print(f"Done. {output} holds {_summary(plan)}; README.md tells of it.")
+    for config in facts:
+        counts = [f"{number:,} {split}" for split, number in config.num_examples.items()]
+        print(f"{config.name}: {', '.join(counts)} ({sum(config.num_bytes.values()):,} bytes)")
+    print(f"Done. {output / CARD_FILE} tells of it.")
 
 
 def push_dataset(
@@ -155,22 +176,26 @@ def push_dataset(
     from mixgen.publishing.plan import CARD_FILES, read_plan
 
     plan = read_plan(folder)
-    missing = missing_shards(plan, folder)
-    if missing or not all((folder / file).is_file() for file in CARD_FILES):
-        what = f"{missing:,} shards are missing" if missing else "it has no card yet"
+    num_missing = missing_shards(plan, folder)
+    if num_missing or not all((folder / file).is_file() for file in CARD_FILES):
+        what = f"missing shards: {num_missing:,}" if num_missing else "it has no card yet"
         raise OutputError(f"{folder} is no whole export ({what}): the same `mixgen export` goes on")
     files = [str(plan.path(config, shard)) for config in plan.configs for shard in plan.shards()]
-    pushed = push_folder(
-        folder,
-        [*files, *sorted(CARD_FILES - {CARD_FILE})],
-        name,
-        repo_type="dataset",
-        message=f"Upload {', '.join(plan.configs)}, made by mixgen",
-        private=private or None,
-        revision=revision,
-        delete_patterns=[f"{config}/*.parquet" for config in plan.configs],
-        say=lambda words: print(words, file=sys.stderr, flush=True),
-    )
+    try:
+        pushed = push_folder(
+            folder,
+            [*files, *sorted(CARD_FILES - {CARD_FILE})],
+            name,
+            repo_type="dataset",
+            message=f"Upload {', '.join(plan.configs)}, made by mixgen",
+            private=private or None,
+            revision=revision,
+            delete_patterns=[f"{config}/*.parquet" for config in plan.configs],
+            say=lambda words: print(words, file=sys.stderr, flush=True),
+        )
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on.", file=sys.stderr, flush=True)
+        raise typer.Exit(INTERRUPTED) from None
     print(push_summary(pushed))
 
 
@@ -187,7 +212,10 @@ def _check_flags(context: typer.Context) -> None:
         if not word.startswith("--") and (number == 0 or "=" in context.args[number - 1]):
             raise RecipeError(f"unexpected {word!r}: --recipe names the recipe")
         if word.startswith("--") and flag not in options:
-            raise RecipeError(f"unknown flag {flag}: {nearest(flag, options)}")
+            raise RecipeError(
+                f"unknown flag {flag}: {nearest(flag, options)} (of a run's flags, those of tasks "
+                "are taken)"
+            )
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -200,10 +228,6 @@ def _part(text: str) -> tuple[int, int]:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _summary(plan: Plan) -> str:
-    return ", ".join(f"{number:,} {split} examples" for split, number in plan.splits.items())
 
 
 def _split_sizes(text: str, num_examples: int | None) -> dict[str, int]:

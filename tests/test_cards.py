@@ -82,7 +82,12 @@ def test_a_card_without_marks_keeps_its_text_and_gets_ours_after_it(old):
 
 
 @pytest.mark.parametrize(
-    ("old", "said"), [("---\n[a\n---\n", "is no YAML"), ("---\n- a\n---\n", "is no mapping")]
+    ("old", "said"),
+    [
+        ("---\n[a\n---\n", "is no YAML"),
+        ("---\n- a\n---\n", "is no mapping"),
+        ("---\nconfigs: mix\n---\n", "has configs that are no mappings"),
+    ],
 )
 def test_a_header_that_cannot_be_read_is_one_clear_error_and_not_lost(old, said):
     with pytest.raises(OutputError, match=said):

@@ -187,6 +187,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(export, tmp_pat
 def test_another_export_or_other_files_in_the_directory_are_refused(export, tmp_path):
     with pytest.raises(OutputError, match=r"holds another export .*seed 42 there, 43 asked for"):
         save_plan(plan_of(seed=43), export)
+    settings = plan_of().settings
+    settings["calculator"]["max_depth"] = 2
+    with pytest.raises(
+        OutputError, match=r"\(settings.calculator.max_depth 3 there, 2 asked for\)"
+    ):
+        save_plan(dataclasses.replace(plan_of(), settings=settings), export)
     with pytest.raises(OutputError, match="begun with tasks that make other examples"):
         save_plan(dataclasses.replace(plan_of(), fingerprint="0"), export)
     (tmp_path / "letter.txt").write_text("dear")
@@ -292,6 +298,9 @@ def test_a_plan_that_cannot_be_is_one_clear_error(settings, said):
         (["--num-examples=5", "--num-tokens=5"], "give --num-examples or --num-tokens, not both"),
         ([], "how much?"),
         (["--num-examples=5", "--shard=3/3"], "--shard must be I/N"),
+        (["--num-examples=5", "--shard=0/3", "--overwrite"], "would delete other jobs' work"),
+        (["--num-examples=5", "--configs=,"], "no dataset config to write"),
+        (["--num-examples=5", "--learning_rate=3"], "those of tasks are taken"),
         (["--num-examples=5", "--cacl_weight=2"], "did you mean '--calc_weight'"),
         (["--num-examples=5", "--num-prc=2"], "did you mean '--num-proc'"),
         (["--num-examples=5", "more"], "unexpected 'more'"),
@@ -301,14 +310,15 @@ def test_a_plan_that_cannot_be_is_one_clear_error(settings, said):
         (["--splits=train=many"], "train needs a whole number of examples, got 'many'"),
         (["--num-examples=5", "--recipe=recipes/gradual_tictactoe.yaml"], "is a schedule"),
         (["--num-examples=5", "--recipe=recipes/defualt.yaml"], "did you mean 'recipes/default"),
-        (["--num-examples=5", "--output=setup/x/y", "--seed=-1"], "Invalid value for '--seed'"),
     ],
 )
 def test_a_wrong_flag_is_one_clear_error(words, said, tmp_path):
     given = ["--recipe=recipes/default.yaml", f"--output={tmp_path / 'data'}", *words]
     status, shown = command("export", *given)
     assert status != 0 and said in shown, shown
+    assert shown.removeprefix("Loading ...\n").count("\n") == 0  # one line
     assert not (tmp_path / "data").exists()
+    assert "--recipe is missing" in command("export", "recipes/default.yaml")[1]
 
 
 # --- the command ---
@@ -319,10 +329,10 @@ def test_the_command_exports_in_parts_and_tells_of_it_in_a_card(tmp_path):
     words = ["export", "--recipe=recipes/default.yaml", "--splits=train=250,test=60"]
     words += ["--calc_weight=3", "--calc_max_depth=1", "--shard_examples=100", f"--output={folder}"]
     status, shown = command(*words, "--shard=0/2")
-    assert status == 0 and "2 shards are other parts'" in shown, shown
+    assert status == 0 and "to be written by others: 2." in shown, shown
     assert not (folder / "README.md").exists()
     status, shown = command(*words, "--shard=1/2")
-    assert status == 0 and "250 train examples, 60 test examples" in shown, shown
+    assert status == 0 and "mix: 250 train, 60 test (" in shown, shown
     plan = read_plan(folder)
     assert plan.weights == {"calculator": 3.0, "tictactoe": 0.5}
     assert plan.settings["calculator"]["max_depth"] == 1
@@ -413,8 +423,9 @@ def _die(folder: Path, number: int) -> None:
 
 
 def test_an_update_of_the_card_keeps_what_a_person_wrote(export):
-    write_card(plan_of(), export, license="mit")
     card = export / "README.md"
+    card.unlink(missing_ok=True)
+    write_card(plan_of(), export, license="mit")
     text = card.read_text()
     assert text.count("license: mit") == 1 and "| calculator | 1.0 | 66.67 %" in text
     card.write_text(
@@ -423,7 +434,7 @@ def test_an_update_of_the_card_keeps_what_a_person_wrote(export):
         .replace("<!-- mixgen", "By hand, before.\n\n<!-- mixgen")
         + "By hand, after.\n"
     )
-    write_card(plan_of(), export, license="apache-2.0")
+    write_card(plan_of(), export)
     updated = card.read_text()
     assert "license: mit\nlanguage: en" in updated
     assert updated.index("By hand, before.") < updated.index("## The mix")
@@ -434,8 +445,10 @@ def test_an_update_of_the_card_keeps_what_a_person_wrote(export):
         .replace("By hand, after.\n", "")
         == text
     )
-    write_card(plan_of(), export, license="apache-2.0")
+    write_card(plan_of(), export)
     assert card.read_text() == updated
+    write_card(plan_of(), export, license="cc0-1.0")  # asked for: it counts
+    assert card.read_text() == updated.replace("license: mit", "license: cc0-1.0")
 
 
 def test_a_card_is_not_written_of_an_export_that_lacks_a_shard(export, tmp_path):
@@ -451,7 +464,7 @@ def test_a_saved_plan_is_read_back(tmp_path):
     assert read_plan(tmp_path / "data") == plan
     assert plan.path("mix", Shard("train", 1)).as_posix() == "mix/train-00001-of-00003.parquet"
     (tmp_path / "data" / PLAN_FILE).write_text(json.dumps([]))
-    with pytest.raises(OutputError, match=r"\.export\.json cannot be read"):
+    with pytest.raises(OutputError, match=r"\.export\.json is damaged, or of another version"):
         read_plan(tmp_path / "data")
 
 

@@ -107,7 +107,7 @@ def test_a_pushed_export_is_loaded_back_row_for_row_streaming_and_not(hub, data,
     assert len(load_dataset("anna/data", split="train")) == SPLITS["train"]  # of the mix
     there = hub.repos["datasets/anna/data"].files()
     assert {"README.md", "lengths.png", "recipe.yaml"} <= there.keys()
-    assert 'load_dataset("anna/data", split="train")' in there["README.md"].decode()
+    assert 'load_dataset("anna/data", "mix", split="train")' in there["README.md"].decode()
     assert not [path for path in there if ".export" in path]
 
 
@@ -141,7 +141,7 @@ def test_an_update_keeps_what_people_wrote_and_other_configs_and_drops_stale_sha
         path for path in parquet_of(data) if path.startswith("calc")
     }
     text = there["README.md"].decode()
-    assert "license: mit" in text and "Words of Anna." in text and "80 |" in text
+    assert "license: mit" in text and "Words of Anna." in text and "| `mix` | 80 (" in text
     assert set(get_dataset_config_names("anna/data")) == {*CONFIGS, "chess"}
     assert load_dataset("anna/data", "mix", split="train").num_rows == 80
     assert load_dataset("anna/data", "chess", split="train").num_rows > 0
@@ -149,10 +149,24 @@ def test_an_update_keeps_what_people_wrote_and_other_configs_and_drops_stale_sha
         load_dataset("anna/data", split="validation")
 
 
+def test_words_in_the_local_card_are_pushed_once_and_later_said_to_stay(hub, data, tmp_path):
+    folder = shutil.copytree(data, tmp_path / "data")
+    card = folder / "README.md"
+    card.write_text(card.read_text() + "First words.\n")
+    assert "not pushed" not in command("push-dataset", folder, "anna/data")[1]
+    there = hub.repos["datasets/anna/data"].files()["README.md"].decode()
+    assert there.endswith("First words.\n")
+    card.write_text(card.read_text() + "Second words.\n")
+    status, said = command("push-dataset", folder, "anna/data")
+    assert status == 0 and "the card on the Hub has its own" in said
+    assert hub.repos["datasets/anna/data"].files()["README.md"].decode() == there
+
+
 def test_a_push_to_a_branch_leaves_the_main_one_alone(hub, data):
     status, said = command("push-dataset", data, "anna/data", "--revision=v2")
     assert status == 0, said
     repo = hub.repos["datasets/anna/data"]
+    assert f"{hub.url}/datasets/anna/data/tree/v2" in said
     assert "README.md" not in repo.files() and "README.md" in repo.files("v2")
     loaded = load_dataset("anna/data", "calculator", revision="v2")
     assert loaded["train"].num_rows == len(
@@ -223,9 +237,12 @@ def test_a_file_that_did_not_arrive_as_it_was_sent_is_sent_again(hub, data):
 
 
 def test_a_push_that_fails_for_good_shows_nothing_and_goes_on_where_it_was(hub, data):
-    hub.faults.append(Fault("PUT", "/storage/", 403, times=10**6, skip=4))
+    full = "Private repository storage limit reached"
+    hub.faults.append(Fault("PUT", "/storage/", 403, times=10**6, skip=4, message=full))
     status, said = command("push-dataset", data, "anna/data")
-    assert status != 0 and "cannot be pushed to anna/data" in said, said
+    line = said.strip().splitlines()[-1]
+    assert status != 0 and "cannot be pushed to anna/data" in line and full in line, said
+    assert "trying again" not in said  # it will not pass
     assert commits(hub) == 0 and not arrived(hub, data)
     uploaded = len(hub.repos["datasets/anna/data"].lfs)
     assert uploaded > 0
@@ -236,11 +253,11 @@ def test_a_push_that_fails_for_good_shows_nothing_and_goes_on_where_it_was(hub, 
     assert arrived(hub, data) and commits(hub) == 1
 
 
-def test_a_hub_that_stays_busy_is_given_up_on_after_five_tries(hub, data):
+def test_a_hub_that_stays_busy_is_given_up_on_after_six_tries(hub, data):
     hub.faults.append(Fault("POST", "/commit/", 503, times=10**6))
     status, said = command("push-dataset", data, "anna/data")
     assert status != 0
-    assert said.count("trying again") == 4 and hub.count("POST", "/commit/") >= 5
+    assert said.count("trying again") == 5
     assert "the Hub answers 503: ordered by the test): the same command goes on" in said
     assert commits(hub) == 0
 
@@ -260,6 +277,12 @@ def test_a_token_that_may_not_is_one_clear_line(hub, data, monkeypatch):
         (line,) = [one for one in shown.splitlines() if one.strip()]
         assert status != 0 and said in line and "hf_" not in line, shown
     assert not any("bela" in name for name in hub.repos)
+    hub.create("datasets", "bela/data")
+    hub.create("datasets", "anna/data")
+    for token, name in ((READ, "anna/data"), (WRITE, "bela/data")):  # also where it is there
+        monkeypatch.setenv("HF_TOKEN", token)
+        assert f"may not write to {name}" in command("push-dataset", data, name)[1]
+    assert commits(hub) == commits(hub, "datasets/bela/data") == 0
 
 
 def test_a_repository_of_another_type_is_refused(hub, data):
@@ -300,7 +323,7 @@ def test_without_a_network_it_is_one_clear_error(hub, data, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", nowhere)
     status, said = command("push-dataset", data, "anna/data")
     assert status != 0 and "no connection to the Hub: ConnectError" in said.splitlines()[-1]
-    assert said.count("trying again") == 4
+    assert said.count("trying again") == 5
 
 
 def test_an_export_that_is_not_whole_is_not_pushed(hub, data, tmp_path):
@@ -310,7 +333,7 @@ def test_an_export_that_is_not_whole_is_not_pushed(hub, data, tmp_path):
     assert status != 0 and "is no whole export (it has no card yet)" in said
     next((folder / "mix").glob("train-*")).unlink()
     status, said = command("push-dataset", folder, "anna/data")
-    assert status != 0 and "is no whole export (1 shards are missing)" in said
+    assert status != 0 and "is no whole export (missing shards: 1)" in said
     status, said = command("push-dataset", tmp_path / "nothing", "anna/data")
     assert status != 0 and "holds no export" in said
     assert hub.requests == []
@@ -371,7 +394,11 @@ def test_a_trained_model_is_pushed_with_its_card_and_writes_the_same(hub, tmp_pa
 
 
 def test_a_model_that_may_not_be_pushed_is_refused_before_training(hub, tmp_path, capsys):
+    hub.create("models", "anna/there")
+    hub.create("models", "bela/there")
     for words, said in (
+        (["--hub_model_id=anna/there", f"--hub_token={READ}"], "may not write to anna/there"),
+        (["--hub_model_id=bela/there"], "may not write to bela/there"),
         (["--hub_model_id=anna/m", f"--hub_token={READ}"], "the token may not write to anna/m"),
         (["--hub_model_id=anna/m", "--hub_token=hf_wrong"], "does not know the token"),
         (["--hub_model_id=bela/m"], "the token may not write to bela/m"),

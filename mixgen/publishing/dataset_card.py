@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import math
 import os
+import re
 import shlex
 import statistics
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -34,6 +36,8 @@ from mixgen.publishing.plan import MIX, PLOT_FILE, RECIPE_FILE, Plan
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LICENSE: Final = "apache-2.0"
+COUNTED: Final = 2_000_000  # examples of a config, up to which its distinct problems are counted
 MEASURED: Final = 2_000  # examples of each task
 STREAMING_BYTES: Final = 10**9  # bytes, from which on a card advises streaming
 # The Hub's words for how many rows there are, and the number that each stays below.
@@ -62,6 +66,7 @@ class TaskFacts:
     token_share: float
     lengths: list[int]
     example: str
+    split_rule: str
 
     @property
     def mean(self) -> float:
@@ -72,6 +77,11 @@ class TaskFacts:
     def p99(self) -> int:
         """What 99 % of the examples have at most."""
         return sorted(self.lengths)[math.ceil(0.99 * len(self.lengths)) - 1]
+
+    @property
+    def fence(self) -> str:
+        """What stands around the example in Markdown: longer than any such run in it."""
+        return "`" * max(3, 1 + max(map(len, re.findall("`+", self.example)), default=0))
 
     @property
     def longest(self) -> int:
@@ -86,16 +96,21 @@ class ConfigFacts:
     name: str
     num_examples: dict[str, int]
     num_bytes: dict[str, int]  # as files
-    dataset_bytes: dict[str, int]  # bytes without compression
+    dataset_bytes: dict[str, int]  # without compression
+    num_problems: dict[str, int | None]  # distinct ones; None if they are too many to count
 
 
-def write_card(plan: Plan, folder: Path, *, license: str) -> None:
+def write_card(plan: Plan, folder: Path, *, license: str | None = None) -> list[ConfigFacts]:
     """Writes the card, its plot and the recipe into the directory of a whole export.
 
     Args:
         plan: The export.
         folder: Its directory; what a person has written into the card there stays.
-        license: The dataset's, as the Hub calls it: `apache-2.0`.
+        license: The dataset's, as the Hub calls it; by default that of the card that is there,
+            else `apache-2.0`.
+
+    Returns:
+        What is in the files of each dataset config.
 
     Raises:
         OutputError: A shard is missing or damaged, or the card that is there cannot be read.
@@ -111,7 +126,8 @@ def write_card(plan: Plan, folder: Path, *, license: str) -> None:
     )
     path = folder / CARD_FILE
     before = path.read_text(encoding="utf-8") if path.exists() else ""
-    write_whole(path, merged_card(before, card))
+    write_whole(path, merged_card(before, card, renewed={"license"} if license else ()))
+    return configs
 
 
 def _body(
@@ -134,7 +150,7 @@ def _body(
         tasks=tasks,
         configs=configs,
         splits=list(plan.splits),
-        has_all=len(configs) > 1 and MIX in plan.configs,
+        has_mix=MIX in plan.configs,
         distinct=plan.distinct,
         vocabulary=vocabulary,
         num_measured=MEASURED,
@@ -146,7 +162,7 @@ def _body(
     )
 
 
-def _header(plan: Plan, configs: list[ConfigFacts], license: str) -> dict[str, Any]:
+def _header(plan: Plan, configs: list[ConfigFacts], license: str | None) -> dict[str, Any]:
     """The YAML of the card, of which `load_dataset` and the viewer read `configs`."""
     from datasets import DatasetInfo
     from datasets.info import DatasetInfosDict
@@ -172,7 +188,7 @@ def _header(plan: Plan, configs: list[ConfigFacts], license: str) -> dict[str, A
     DatasetInfosDict(infos).to_dataset_card_data(data)
     total = max(sum(config.num_examples.values()) for config in configs)
     return {
-        "license": license,
+        "license": license or LICENSE,
         "task_categories": ["text-generation"],
         "tags": ["mixgen", "tool-use", "synthetic"],
         "size_categories": [
@@ -198,6 +214,7 @@ def _config_facts(plan: Plan, name: str, folder: Path) -> ConfigFacts:
         num_examples=dict.fromkeys(plan.splits, 0),
         num_bytes=dict.fromkeys(plan.splits, 0),
         dataset_bytes=dict.fromkeys(plan.splits, 0),
+        num_problems=dict.fromkeys(plan.splits),
     )
     for shard in plan.shards():
         path = folder / plan.path(name, shard)
@@ -212,7 +229,17 @@ def _config_facts(plan: Plan, name: str, folder: Path) -> ConfigFacts:
         facts.dataset_bytes[shard.split] += sum(
             metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)
         )
+    if sum(plan.splits.values()) <= COUNTED:
+        facts.num_problems.update(
+            {split: _count_problems(plan, name, split, folder) for split in plan.splits}
+        )
     return facts
+
+
+def _count_problems(plan: Plan, name: str, split: str, folder: Path) -> int:
+    paths = [folder / plan.path(name, shard) for shard in plan.shards() if shard.split == split]
+    table = pa.concat_tables([pq.read_table(path, columns=["task", "key"]) for path in paths])
+    return len(pc.unique(pc.binary_join_element_wise(table["task"], table["key"], "|")))
 
 
 def _task_facts(plan: Plan) -> tuple[list[TaskFacts], int]:
@@ -237,8 +264,10 @@ def _task_facts(plan: Plan) -> tuple[list[TaskFacts], int]:
             token_share=tokens[number] / sum(tokens),
             lengths=lengths[number],
             example=render_example(drawn[number][0], renderer),
+            split_rule=task.split_rule,
         )
         for number, task in enumerate(mix.active)
+        if MIX in plan.configs or task.name in plan.configs
     ]
     return facts, len(renderer.tokenizer)
 
@@ -252,8 +281,9 @@ def _length_figure(tasks: list[TaskFacts]) -> Figure:
     longest = max(task.longest for task in tasks)
     edges = [longest * number / 60 for number in range(61)]
     for task in tasks:
-        axes.hist(task.lengths, bins=edges, alpha=0.6, label=task.name.replace("$", r"\$"))
-    axes.set(xlabel="tokens of an example", ylabel=f"of {MEASURED:,} examples")
+        name = task.name.replace("$", r"\$")  # else it is a formula
+        axes.hist(task.lengths, bins=edges, histtype="stepfilled", alpha=0.3, label=name)
+    axes.set(xlabel="tokens of an example", ylabel=f"examples, of {MEASURED:,} each")
     axes.grid(alpha=0.2)
     axes.legend(fontsize="small")
     return figure

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from mixgen.cards import CARD_FILE, NAME, merged_card
+from mixgen.cards import CARD_FILE, NAME, merged_card, own_words
 from mixgen.errors import MixgenError, OutputError, one_line
 
 if TYPE_CHECKING:
@@ -87,7 +87,13 @@ def push_folder(
     def push() -> PushResult:
         url, head = repository.prepared()
         return _pushed(
-            repository, url, head, content, message=message, delete_patterns=delete_patterns
+            repository,
+            url,
+            head,
+            content,
+            message=message,
+            delete_patterns=delete_patterns,
+            say=say,
         )
 
     return _with_retries(push, f"{folder} cannot be pushed to {name}", repository, say)
@@ -241,13 +247,20 @@ def _pushed(
     *,
     message: str,
     delete_patterns: Sequence[str],
+    say: Callable[[str], None],
 ) -> PushResult:
     """Makes a repository what a folder is, in one commit on top of its newest."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     there = repository.files(head)
     existing = repository.card(head) if CARD_FILE in there else ""
-    card = merged_card(existing, content.card(repository.name))
+    local = content.card(repository.name)
+    if existing and own_words(local) not in own_words(existing):
+        say(
+            f"The words that stand outside of the marks in {content.folder / CARD_FILE} are not "
+            "pushed: the card on the Hub has its own, to be edited there."
+        )
+    card = merged_card(existing, local)
     additions = [*content.additions(), CommitOperationAdd(CARD_FILE, card.encode())]
     changed = [one for one in additions if not _is_same(one, there.get(one.path_in_repo))]
     kept = {one.path_in_repo for one in additions}

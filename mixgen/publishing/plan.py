@@ -131,6 +131,8 @@ def make_plan(
             raise RecipeError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
         if number < 1:
             raise RecipeError(f"split {split!r} needs at least 1 example, got {number}")
+    if configs is not None and not configs:
+        raise RecipeError("no dataset config to write")
     if not splits:
         raise RecipeError(f"no split to export: allowed: {', '.join(SPLITS)}")
     if shard_examples < 1:

@@ -90,12 +90,14 @@ class Task:
         name: The task's one name, in recipes, logs and datasets.
         flag: Its short name on the command line: `calc` gives `--calc_weight`, `--calc_max_depth`.
         schemas: JSON schemas of the tools that its conversations may call.
+        split_rule: In a sentence for the reader of a dataset card, what is held out.
         config: A frozen `Config`; its fields are the task's keys in a recipe.
     """
 
     name: ClassVar[str]
     flag: ClassVar[str]
     schemas: ClassVar[list[dict[str, Any]]] = []
+    split_rule: ClassVar[str] = "the hash of the problem decides its split."
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config:

@@ -94,6 +94,11 @@ class TicTacToe(Task):
     name = "tictactoe"
     flag = "ttt"
     schemas: ClassVar = [BOARD_SCHEMA]
+    split_rule: ClassVar = (
+        "positions are held out (three stones or more, the assistant to move, up to symmetry), by "
+        "their hash. In a game of `test` the assistant moves in at least one position that no game "
+        "of `train` has it move in; its other positions may occur in `train` too."
+    )
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
