@@ -13,7 +13,7 @@ A shard needs no other, so this step only says which are whose.
     ).run()
 
 `mixgen export ... --plan-only` makes `data/big` before, on a file system that all machines share;
-without it, `mixgen export` after the jobs writes the card. Needs `pip install mixgen[cluster]`.
+the same command without that flag writes the card after the jobs. Needs the extra `cluster`.
 """
 
 from __future__ import annotations
