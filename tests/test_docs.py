@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from mixgen.cli import app
+from mixgen.publishing.plan import read_plan
 from mixgen.tasks import base, registry
 
 ROOT = Path(__file__).parent.parent
@@ -59,3 +62,37 @@ def test_the_files_that_documents_name_exist():
         links = re.findall(r"\]\(([^)#:]+)[^):]*\)", (ROOT / file).read_text())
         for link in links:
             assert (ROOT / file).parent.joinpath(link).exists(), (file, link)
+
+
+def test_the_exports_of_the_docs_can_be_planned(tmp_path):
+    found = []
+    for file in ("README.md", "docs/publishing.md"):
+        text = (ROOT / file).read_text()
+        found += re.findall(r"^(?:\d\. `)?mixgen (export .*?) *(?:[`#]|$)", text, re.MULTILINE)
+    assert len(found) >= 4
+    for number, line in enumerate(found):
+        line = line.replace("${SLURM_ARRAY_TASK_ID}", "3")
+        words = re.sub(r"--output \S+", f"--output {tmp_path / str(number)}", line).split()
+        done = CliRunner().invoke(app, [*words, "--plan-only"])
+        assert done.exit_code == 0, (line, done.output, done.exception)
+
+
+def test_the_datatrove_of_the_docs_writes_the_shards(tmp_path, monkeypatch):
+    import datatrove.executor
+
+    from mixgen.publishing.export import missing_shards
+
+    (source,) = blocks("docs/publishing.md", "python")
+    words = ["export", "--recipe=recipes/default.yaml", "--num-examples=300", "--plan-only"]
+    assert CliRunner().invoke(app, [*words, f"--output={tmp_path / 'data'}"]).exit_code == 0
+
+    def executor(*, pipeline, tasks, job_name, time, partition):
+        return datatrove.executor.LocalPipelineExecutor(
+            pipeline=pipeline, tasks=2, logging_dir=str(tmp_path / "logs")
+        )
+
+    monkeypatch.setattr(datatrove.executor, "SlurmPipelineExecutor", executor)
+    exec(
+        compile(source.replace("/shared/data", str(tmp_path / "data")), "publishing.md", "exec"), {}
+    )
+    assert missing_shards(read_plan(tmp_path / "data"), tmp_path / "data") == 0
