@@ -285,6 +285,12 @@ def test_a_token_that_may_not_is_one_clear_line(hub, data, monkeypatch):
     assert commits(hub) == commits(hub, "datasets/bela/data") == 0
 
 
+def test_a_token_that_the_server_repeats_is_not_shown(hub, data):
+    hub.faults.append(Fault("POST", "/commit/", 400, message=f"odd token {WRITE}"))
+    status, said = command("push-dataset", data, "anna/data")  # which looks for tokens
+    assert status != 0 and "the Hub answers 400: odd token (token)" in said
+
+
 def test_a_repository_of_another_type_is_refused(hub, data):
     hub.create("models", "anna/data")
     status, said = command("push-dataset", data, "anna/data")
