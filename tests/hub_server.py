@@ -18,7 +18,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +48,7 @@ class Fault:
     times: int = 1
     skip: int = 0
     message: str = "ordered by the test"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class HubServer:
@@ -137,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = Answer()
         try:
             if fault and isinstance(action, int):
-                raise Refused(action, fault.message)
+                raise Refused(action, fault.message, **fault.headers)
             if action != "drop":
                 with self.hub.lock:  # a revision may hold a slash, as %2F
                     answer = self._answer(*map(unquote, address.path.split("/")[1:]))

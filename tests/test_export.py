@@ -171,6 +171,23 @@ def test_a_kill_at_any_moment_leaves_no_broken_file_and_the_same_command_goes_on
     assert not list(folder.rglob(".*.parquet.*"))
 
 
+@pytest.mark.parametrize("renamed", range(3))
+def test_a_stop_between_the_files_of_one_shard_is_mended(export, tmp_path, monkeypatch, renamed):
+    def stop(written: Path, final: Path) -> None:
+        if len(list(folder.rglob("[!.]*.parquet"))) == renamed:
+            raise KeyboardInterrupt
+        written.replace(final)
+
+    folder = tmp_path / "data"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(mixgen.publishing.shards, "replace", stop)
+        exported(folder)
+    assert len(list(folder.rglob("[!.]*.parquet"))) == renamed
+    assert missing_shards(plan_of(), folder) == 5
+    exported(folder)
+    assert hashes(folder) == hashes(export)
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(export, tmp_path, monkeypatch):
     def full(self, table):
         raise OSError(28, "No space left on device")

@@ -91,8 +91,9 @@ def arrived(hub: HubServer, folder: Path, name: str = "datasets/anna/data") -> b
 
 def test_a_pushed_export_is_loaded_back_row_for_row_streaming_and_not(hub, data, tmp_path):
     status, said = command("push-dataset", data, "anna/data")
-    assert status == 0 and f"{hub.url}/datasets/anna/data" in said, said
-    assert commits(hub) == 1
+    head = hub.repos["datasets/anna/data"].history()[0].id[:8]
+    assert said.strip() == f"Pushed, as of commit {head}: {hub.url}/datasets/anna/data"
+    assert status == 0 and commits(hub) == 1
     assert set(get_dataset_config_names("anna/data")) == set(CONFIGS)
     for config in CONFIGS:
         loaded = load_dataset("anna/data", config)
@@ -107,7 +108,9 @@ def test_a_pushed_export_is_loaded_back_row_for_row_streaming_and_not(hub, data,
     assert len(load_dataset("anna/data", split="train")) == SPLITS["train"]  # of the mix
     there = hub.repos["datasets/anna/data"].files()
     assert {"README.md", "lengths.png", "recipe.yaml"} <= there.keys()
-    assert 'load_dataset("anna/data", "mix", split="train")' in there["README.md"].decode()
+    card = there["README.md"].decode()
+    assert "# anna/data\n" in card
+    assert 'load_dataset("anna/data", "mix", split="train")' in card
     assert not [path for path in there if ".export" in path]
 
 
@@ -260,6 +263,26 @@ def test_a_hub_that_stays_busy_is_given_up_on_after_six_tries(hub, data):
     assert said.count("trying again") == 5
     assert "the Hub answers 503: ordered by the test): the same command goes on" in said
     assert commits(hub) == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "pause"),
+    [
+        (429, {"RateLimit": '"api";r=0;t=7'}, 7),
+        (503, {"Retry-After": "8"}, 8),
+        (429, {"RateLimit": '"api";r=0;t=9999'}, 300),
+        (503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 0.01),
+        (503, {"RateLimit": '"api";r=99;t=200'}, 0.01),
+    ],
+)
+def test_the_next_try_waits_as_long_as_the_hub_asks_for(
+    hub, data, monkeypatch, status, headers, pause
+):
+    pauses = []
+    monkeypatch.setattr(pushing.time, "sleep", pauses.append)
+    hub.faults.append(Fault("POST", "/commit/", status, headers=headers))
+    assert command("push-dataset", data, "anna/data")[0] == 0
+    assert pauses == [pause] and arrived(hub, data)
 
 
 # --- a user's mistakes ---

@@ -121,9 +121,7 @@ def write_card(plan: Plan, folder: Path, *, license: str | None = None) -> list[
     _length_figure(tasks).savefig(plot, format="png", dpi=100, metadata={"Software": None})
     replace(plot, folder / PLOT_FILE)
     write_whole(folder / RECIPE_FILE, yaml.safe_dump(_recipe_of(plan), sort_keys=False))
-    card = card_text(
-        _header(plan, configs, license), _body(plan, folder, configs, tasks, vocabulary)
-    )
+    card = card_text(_header(plan, configs, license), _body(plan, configs, tasks, vocabulary))
     path = folder / CARD_FILE
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     write_whole(path, merged_card(before, card, renewed={"license"} if license else ()))
@@ -132,7 +130,6 @@ def write_card(plan: Plan, folder: Path, *, license: str | None = None) -> list[
 
 def _body(
     plan: Plan,
-    folder: Path,
     configs: list[ConfigFacts],
     tasks: list[TaskFacts],
     vocabulary: int,
@@ -145,7 +142,6 @@ def _body(
         autoescape=False,  # Markdown
     )
     return environment.get_template("dataset_card.md.j2").render(
-        title=folder.resolve().name,
         name=NAME,
         tasks=tasks,
         configs=configs,

@@ -30,6 +30,7 @@ Result = TypeVar("Result")
 
 TRIES: Final = 6
 FIRST_DELAY: Final = 2.0  # seconds, doubled after each try: a minute in all
+LONGEST_DELAY: Final = 300.0  # seconds, that the Hub may ask for: it counts requests over as many
 MAX_FILES: Final = 25_000  # in one commit, by the Hub's limits
 # Busy, or a commit of somebody else at the same time.
 TRANSIENT: Final = {408, 409, 412, 425, 429, 500, 502, 503, 504}
@@ -144,15 +145,16 @@ def _with_retries(
                 later = ": the same command goes on, and sends only what is missing"
                 # The cause may hold the token.
                 raise OutputError(f"{failure} ({why}){later if may_pass else ''}") from None
-            say(f"{why}: trying again in {delay:.0f} s ({number} of {TRIES} tries failed)")
-            time.sleep(delay)
+            pause = max(delay, min(_asked_delay(error), LONGEST_DELAY))
+            say(f"{why}: trying again in {pause:.0f} s ({number} of {TRIES} tries failed)")
+            time.sleep(pause)
             delay *= 2
     raise AssertionError
 
 
 def push_summary(pushed: PushResult) -> str:
     """What to tell of a push."""
-    what = "PushResult" if pushed.is_new else "Nothing new to push: all of it is there"
+    what = "Pushed" if pushed.is_new else "Nothing new to push: all of it is there"
     return f"{what}, as of commit {pushed.commit[:8]}: {pushed.url}"
 
 
@@ -315,6 +317,19 @@ def _is_transient(error: BaseException) -> bool:
     return isinstance(
         error, (HTTPError, _NotWholeError, RuntimeError)
     )  # hf_xet raises RuntimeError
+
+
+def _asked_delay(error: BaseException) -> float:
+    """The seconds that the Hub asks to wait for before another try; 0 if it asks for none."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    answered = _answered(error)
+    headers = answered.response.headers if answered else {}  # type: ignore[attr-defined]
+    limit = parse_ratelimit_headers(headers)
+    if limit and not limit.remaining:
+        return limit.reset_in_seconds
+    after = headers.get("Retry-After", "")
+    return float(after) if after.isdecimal() else 0.0
 
 
 def _reason(error: BaseException, repository: _Repository) -> str:
