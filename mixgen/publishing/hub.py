@@ -321,7 +321,7 @@ def _is_transient(error: BaseException) -> bool:
 
 def _asked_delay(error: BaseException) -> float:
     """The seconds that the Hub asks to wait for before another try; 0 if it asks for none."""
-    from huggingface_hub.utils import parse_ratelimit_headers
+    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
 
     answered = _answered(error)
     headers = answered.response.headers if answered else {}  # type: ignore[attr-defined]
