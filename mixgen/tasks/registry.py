@@ -1,4 +1,10 @@
-"""Which tasks there are: those in `mixgen/tasks`, and those in a user's own task files."""
+"""Which tasks there are: those in `mixgen/tasks`, of installed packages, and of users' task files.
+
+A package brings tasks by an entry point of the group `mixgen.tasks`, which names a module or class:
+
+    [project.entry-points."mixgen.tasks"]
+    chess = "my_package.chess"
+"""
 
 from __future__ import annotations
 
@@ -9,13 +15,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import UnionType
-from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mixgen.errors import TaskError, nearest, one_line
 from mixgen.tasks.base import Task
+
+ENTRY_POINTS: Final = "mixgen.tasks"
 
 _REGISTRY: dict[str, type[Task]] = {}
 TaskClass = TypeVar("TaskClass", bound=type[Task])
@@ -101,7 +111,7 @@ def load_task_file(path: str | Path) -> None:
     sys.modules[module_name] = module  # dataclasses look their module up there
     before = dict(_REGISTRY)
     try:
-        with _failing_clearly(path):
+        with _failing_clearly(f"task file {path}"):
             spec.loader.exec_module(module)
     except TaskError:
         del sys.modules[module_name]
@@ -111,27 +121,36 @@ def load_task_file(path: str | Path) -> None:
 
 
 @contextmanager
-def _failing_clearly(path: Path) -> Iterator[None]:
-    """Turns whatever goes wrong in a task file into one clear error."""
+def _failing_clearly(what: str) -> Iterator[None]:
+    """Turns whatever goes wrong in somebody's tasks into one clear error."""
     try:
         yield
     except TaskError:
         raise
     except (Exception, SystemExit) as error:
-        raise TaskError(f"task file {path} fails to import: {one_line(error)}") from error
+        raise TaskError(f"{what} fails to import: {one_line(error)}") from error
 
 
 def registered_tasks() -> Mapping[str, type[Task]]:
-    """All known tasks by name: those in `mixgen/tasks`, then those of the user's task files.
+    """All known tasks by name, but for those of task files that have not been loaded.
 
     Raises:
-        TaskError: A file in `mixgen/tasks` fails to import.
+        TaskError: A file in `mixgen/tasks` or an installed package's tasks fail to import.
     """
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if not path.name.startswith("_"):
-            with _failing_clearly(path):
+            with _failing_clearly(f"task file {path}"):
                 import_module(f"mixgen.tasks.{path.stem}")
+    _load_installed()
     return dict(_REGISTRY)
+
+
+@cache
+def _load_installed() -> None:
+    for point in entry_points(group=ENTRY_POINTS):
+        package = point.dist.name if point.dist else "an installed package"
+        with _failing_clearly(f"task {point.name!r} of {package} ({point.value})"):
+            point.load()
 
 
 def task_class(name: str) -> type[Task]:
