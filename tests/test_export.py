@@ -92,6 +92,28 @@ def test_the_files_hold_what_the_mix_draws_row_for_row(export):
             assert rows(export, task, split) == of_task and of_task
 
 
+def test_a_task_that_a_shard_or_a_split_has_nothing_of_is_loaded_all_the_same(tmp_path):
+    mix = configure_mix(calculator=1.0, tictactoe=0.01)
+    plan = make_plan(mix, splits={"train": 400, "test": 3}, shard_examples=20)
+    folder = exported(tmp_path / "data", plan)
+    write_card(plan, folder)
+    sizes = [pq.read_metadata(path).num_rows for path in (folder / "tictactoe").glob("train-*")]
+    assert 0 in sizes and sum(sizes) > 0
+    for streaming in (True, False):
+        loaded = load_dataset(str(folder), "tictactoe", streaming=streaming)
+        assert [len(list(loaded[split])) for split in loaded] == [sum(sizes)]  # no test split
+        whole = load_dataset(str(folder), "mix", streaming=streaming)
+        assert {split: len(list(whole[split])) for split in whole} == plan.splits
+    header = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
+    assert [one["config_name"] for one in header["configs"]] == ["mix", "calculator", "tictactoe"]
+    nothing = make_plan(mix, splits={"test": 3})
+    folder = exported(tmp_path / "none", nothing)
+    write_card(nothing, folder)
+    header = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
+    assert [one["config_name"] for one in header["configs"]] == ["mix", "calculator"]
+    assert "| `tictactoe` | 0 (0) |" in (folder / "README.md").read_text()
+
+
 def test_no_problem_is_in_two_splits(export):
     keys = {
         split: {(one["task"], one["key"]) for one in rows(export, "mix", split)} for split in SPLITS

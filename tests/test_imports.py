@@ -31,8 +31,10 @@ LEVELS = {
     "start": 9,
     "finish": 9,
     "main": 10,
-    "cli_datasets": 10,
+    "validation": 6,
+    "commands": 10,
     "cli": 11,
+    "__main__": 12,
 }
 
 

@@ -99,6 +99,11 @@ class ConfigFacts:
     dataset_bytes: dict[str, int]  # without compression
     num_problems: dict[str, int | None]  # distinct ones; None if they are too many to count
 
+    @property
+    def splits(self) -> dict[str, int]:
+        """How many examples each split has, without those that have none: `datasets` loads none."""
+        return {split: number for split, number in self.num_examples.items() if number}
+
 
 def write_card(plan: Plan, folder: Path, *, license: str | None = None) -> list[ConfigFacts]:
     """Writes the card, its plot and the recipe into the directory of a whole export.
@@ -168,17 +173,14 @@ def _header(plan: Plan, configs: list[ConfigFacts], license: str | None) -> dict
         config.name: DatasetInfo(
             features=features(),
             splits=[
-                {
-                    "name": split,
-                    "num_bytes": config.dataset_bytes[split],
-                    "num_examples": config.num_examples[split],
-                }
-                for split in plan.splits
+                {"name": split, "num_bytes": config.dataset_bytes[split], "num_examples": number}
+                for split, number in config.splits.items()
             ],
             download_size=sum(config.num_bytes.values()),
             dataset_size=sum(config.dataset_bytes.values()),
         )
         for config in configs
+        if config.splits
     }
     data = DatasetCardData()
     DatasetInfosDict(infos).to_dataset_card_data(data)
@@ -195,10 +197,11 @@ def _header(plan: Plan, configs: list[ConfigFacts], license: str | None) -> dict
                 "config_name": config.name,
                 **({"default": True} if number == 0 else {}),
                 "data_files": [
-                    {"split": split, "path": f"{config.name}/{split}-*"} for split in plan.splits
+                    {"split": split, "path": f"{config.name}/{split}-*"} for split in config.splits
                 ],
             }
             for number, config in enumerate(configs)
+            if config.splits
         ],
         "dataset_info": data["dataset_info"],
     }

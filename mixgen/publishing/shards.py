@@ -238,7 +238,8 @@ class _ShardWriter:
         group = pa.concat_tables(tables)
         for config, writer in self.writers.items():
             mine = group if config == MIX else group.filter(pc.equal(group["task"], config))
-            writer.write_table(mine)
+            if len(mine):  # `datasets` (5.2) fails on groups without rows, not on files without any
+                writer.write_table(mine)
 
 
 def _unfinished(path: Path) -> Path:

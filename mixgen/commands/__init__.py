@@ -1,0 +1,1 @@
+"""The commands of `mixgen`; libraries are imported where they are needed, so that help is quick."""
