@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from mixgen.commands import datasets, evaluate
+from mixgen.commands import authoring, datasets, evaluate, tasks
 from mixgen.errors import MixgenError, printable
 from mixgen.launch import USER_ERROR
 
@@ -22,6 +22,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command("tasks")(tasks.tasks)
+app.command("preview")(tasks.preview)
+app.command("mix", context_settings=ANY_FLAG)(tasks.mix)
+app.command("validate")(authoring.validate)
+app.command("new-task")(authoring.new_task)
 app.command("export", context_settings=ANY_FLAG)(datasets.export)
 app.command("push-dataset")(datasets.push_dataset)
 app.command("eval")(evaluate.evaluate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import itertools
 import json
 import random
@@ -20,6 +19,7 @@ from mixgen.tasks.base import (
     split_of,
 )
 from mixgen.tasks.registry import registered_tasks, task_class
+from mixgen.validation.corruptions import broken_replies, corruptions
 
 TASKS = sorted(registered_tasks())
 NUM_DRAWS = {"train": 5000, "validation": 1000, "test": 1000}
@@ -163,62 +163,6 @@ def test_scoring_changes_neither_example_nor_reply(name, few):
         assert example == before
 
 
-def altered(message, part, value):
-    return {**message, part: value}
-
-
-TAGS = "<|python_start|>1<|python_end|><|output_start|>1<|output_end|><|assistant_end|>"
-
-
-def corruptions(example, other):
-    """Replies that are wrong for every task, by name."""
-    gold = example["messages"]
-    *head, last = gold
-    yield "empty", []
-    yield "question only", gold[:1]
-    yield "cut by one", head
-    for cut in range(2, len(gold)):
-        yield f"cut at {cut}", gold[:cut]
-    yield "last words twice", [*gold, last]
-    yield "a question too many", [*gold, gold[0]]
-    yield "whole conversation twice", gold + gold
-    yield "empty last words", [*head, altered(last, "content", "")]
-    yield "tag soup at the end", [*head, altered(last, "content", last["content"] + TAGS)]
-    yield "tag soup only", [gold[0], altered(last, "content", TAGS * 10)]
-    yield "tag soup everywhere", [altered(message, "content", TAGS) for message in gold]
-    two_answers = f"{last['content']} {other['messages'][-1]['content']}!"
-    yield "two answers", [*head, altered(last, "content", two_answers)]
-    yield "another problem", other["messages"]
-    yield "no roles", [altered(message, "role", "") for message in gold]
-    yield "all said by the user", [altered(message, "role", "user") for message in gold]
-    yield "reversed", gold[::-1]
-    yield (
-        "another question",
-        [altered(gold[0], "content", "What is the capital of France?"), *gold[1:]],
-    )
-    for index, message in enumerate(gold):
-        before, after = gold[:index], gold[index + 1 :]
-        if message["role"] == "tool":
-            yield f"tool output {index} missing", before + after
-            for output in ("", "error: no", message["content"] + "1", f" {message['content']}"):
-                told = f"tool output {index} {output!r}"
-                yield told, [*before, altered(message, "content", output), *after]
-        if message["tool_calls"]:
-            yield f"call {index} missing", before + after
-            yield f"call {index} empty", [*before, altered(message, "tool_calls", []), *after]
-            twice = altered(message, "tool_calls", message["tool_calls"] * 2)
-            yield f"call {index} twice", [*before, twice, *after]
-            function = message["tool_calls"][0]["function"]
-            for other_part in (
-                {"name": "no_such_tool"},
-                {"arguments": {}},
-                {"arguments": {"code": "nonsense"}},
-            ):
-                made = {"type": "function", "function": function | other_part}
-                told = f"call {index} with {other_part}"
-                yield told, [*before, altered(message, "tool_calls", [made]), *after]
-
-
 def test_corrupted_replies_score_below_1_and_say_why(name, few):
     task = make(name)
     accepted = {}
@@ -226,43 +170,13 @@ def test_corrupted_replies_score_below_1_and_say_why(name, few):
     for example, other in itertools.pairwise(few[name]):
         if example["messages"][0] == other["messages"][0]:
             continue
-        for corruption, reply in corruptions(example, other):
+        for corruption, reply, _ in corruptions(example, other):
             score = task.score(example, reply)
             if not 0 <= score.value < 1 or not score.reason:
                 accepted.setdefault(corruption, reply)
             tried += 1
     assert tried > 1000
     assert not accepted, list(accepted)
-
-
-DEEP = functools.reduce(lambda inner, _: [inner], range(5_000), "text")  # too deep to be shown
-
-
-def broken_replies(gold):
-    """Conversations with a message that is none, or lacks a field, or has one of another type."""
-    junk = ({}, None, 7, "text", [], {"role": "assistant"}, {"role": "tool", "content": None})
-    for thing in junk:
-        yield [thing]
-        yield [thing] * len(gold)
-    for index, message in enumerate(gold):
-        before, after = gold[:index], gold[index + 1 :]
-        for thing in junk:
-            yield [*before, thing, *after]
-        for part in ("role", "content"):
-            yield [*before, {f: v for f, v in message.items() if f != part}, *after]
-            for value in (None, 7, ["text"], "", DEEP):
-                if value != message[part]:
-                    yield [*before, altered(message, part, value), *after]
-        if message["tool_calls"]:
-            function = message["tool_calls"][0]["function"]
-            yield [*before, {f: v for f, v in message.items() if f != "tool_calls"}, *after]
-            for calls in (
-                *(None, 7, "text", [None], ["text"], [[]], [{}], [{"function": None}]),
-                [{"type": "function", "function": {"name": function["name"]}}],
-                *([{"function": function | {"arguments": bad}}] for bad in (None, "{}", 7, [], {})),
-                *([{"function": function | {"arguments": {"code": bad}}}] for bad in (None, 7, [])),
-            ):
-                yield [*before, altered(message, "tool_calls", calls), *after]
 
 
 def test_a_reply_that_is_no_conversation_scores_0_and_raises_nothing(name, few):

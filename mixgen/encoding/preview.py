@@ -1,11 +1,49 @@
-"""An example as people read it: text with special tokens, marks around what is trained on."""
+"""An example as people read it: text with special tokens, who says it, and what is trained on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
+from typing import Final, NamedTuple
 
+from mixgen.encoding import tokenizer as tk
 from mixgen.encoding.renderer import IGNORED, Renderer
 from mixgen.tasks.base import Example
+
+OPENS: Final = {tk.USER_START: "user", tk.OUTPUT_START: "tool", tk.PYTHON_START: "call"}
+CLOSES: Final = {tk.USER_END, tk.OUTPUT_END, tk.PYTHON_END}
+
+
+class Span(NamedTuple):
+    """Tokens in a row with one speaker: `"user"`, `"assistant"`, `"call"` or `"tool"`."""
+
+    speaker: str
+    is_trained: bool
+    text: str
+    num_tokens: int
+
+
+def spans(example: Example, renderer: Renderer) -> Iterator[Span]:
+    """The text of an example in pieces; special tokens are part of it.
+
+    Args:
+        example: The example.
+        renderer: The encoder of examples.
+    """
+    decode = renderer.tokenizer.decode
+    markers = {number: token for token, number in renderer.special.items()}
+    encoded = renderer.encode(example)
+    speaker = "assistant"
+    parts: list[tuple[tuple[str, bool], int]] = []
+    for token, label in zip(*(ids.tolist() for ids in encoded), strict=True):
+        marker = markers.get(token, "")
+        speaker = OPENS.get(marker, speaker)
+        parts.append(((speaker, label != IGNORED), token))
+        if marker in CLOSES:
+            speaker = "assistant"
+    for (said_by, is_trained), run in groupby(parts, key=lambda part: part[0]):
+        tokens = [token for _, token in run]
+        yield Span(said_by, is_trained, str(decode(tokens)), len(tokens))
 
 
 def render_example(
@@ -18,11 +56,8 @@ def render_example(
         renderer: The encoder of examples.
         marks: What stands before and after each run of trained tokens.
     """
-    encoded = renderer.encode(example)
     text = ""
-    for ignored, run in groupby(
-        zip(*(ids.tolist() for ids in encoded), strict=True), key=lambda token: token[1] == IGNORED
-    ):
-        part = str(renderer.tokenizer.decode([token for token, _ in run]))
-        text += part if ignored else f"{marks[0]}{part}{marks[1]}"
+    for is_trained, run in groupby(spans(example, renderer), key=lambda span: span.is_trained):
+        part = "".join(span.text for span in run)
+        text += f"{marks[0]}{part}{marks[1]}" if is_trained else part
     return text

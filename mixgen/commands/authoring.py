@@ -1,0 +1,105 @@
+"""The commands of `mixgen` for writing tasks: begin one, and hold one to the contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from mixgen.commands.console import make_console, print_records
+from mixgen.commands.tasks import AsJson, complete_task, tasks_of
+from mixgen.errors import OutputError, TaskError
+
+SIGNS: Final = {"ok": ("ok", "green"), "doubt": ("?", "yellow"), "fault": ("FAULT", "bold red")}
+
+
+def validate(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A task file, a task, or a recipe, whose tasks are checked with its settings.",
+            metavar="FILE|TASK|RECIPE",
+            autocompletion=complete_task,
+        ),
+    ],
+    max_seq_len: Annotated[
+        int, typer.Option("--max-seq-len", "--max_seq_len", min=1, help="Tokens of a row.")
+    ] = 1024,
+    as_json: AsJson = False,
+) -> None:
+    """Hold a task to the contract; exits with 1 if it breaks it.
+
+    Example: mixgen validate my_task.py --max-seq-len 256
+    """
+    from rich.text import Text
+
+    from mixgen.validation.contract import DOUBT, FAULT, Finding
+    from mixgen.validation.contract import validate as findings_of
+
+    chosen, files = tasks_of(what)
+    console = make_console()
+    found: list[Finding] = []
+    for task in chosen:
+        if not as_json:
+            console.print(Text(f"{task.name}", style="bold"))
+        for finding in findings_of(task, max_seq_len=max_seq_len, task_files=files):
+            found.append(finding)
+            if as_json:
+                print_records([{"task": task.name, **finding._asdict()}], as_json=True)
+                continue
+            sign, style = SIGNS[finding.status]
+            line = Text(f"  {sign:5}  ", style=style)
+            line.append(f"{finding.check:18} {finding.words}", style="default")
+            console.print(line)
+    faults = sum(finding.status == FAULT for finding in found)
+    doubts = sum(finding.status == DOUBT for finding in found)
+    if not as_json:
+        verdict = f"{faults} to mend" if faults else "It holds the contract"
+        console.print(f"{verdict}{f', {doubts} to look at' if doubts else ''}.")
+    if faults:
+        raise typer.Exit(1)
+
+
+def new_task(
+    name: Annotated[str, typer.Argument(help="Its name, in recipes, logs and datasets.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The file; by default NAME.py in the current directory.")
+    ] = None,
+) -> None:
+    """Write a task file to begin with: complete, documented, and holding the contract.
+
+    Example: mixgen new-task letters
+    """
+    import keyword
+
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from mixgen.tasks.registry import registered_tasks
+
+    if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+        raise TaskError(
+            f"a task's name must be a Python identifier without _ in front, got {name!r}"
+        )
+    for cls in registered_tasks().values():
+        if name in (cls.name, cls.flag):
+            raise TaskError(f"{name!r} is the name or flag of a task that there is: choose another")
+    path = output or Path(f"{name}.py")
+    if path.suffix != ".py":
+        raise OutputError(f"{path} cannot be written: its name must end in .py")
+    environment = Environment(
+        loader=PackageLoader("mixgen.commands"),
+        undefined=StrictUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,
+    )
+    class_name = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+    text = environment.get_template("task.py.j2").render(name=name, class_name=class_name)
+    try:
+        with path.open("x", encoding="utf-8") as file:  # never over another
+            file.write(text)
+    except FileExistsError as error:
+        raise OutputError(f"{path} is there already: --output names another file") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    print(f"Written to {path}. Then: mixgen validate {path}; mixgen preview {path}")

@@ -1,0 +1,322 @@
+"""What a task promises, one check each: what is wrong with it, or a figure worth knowing.
+
+A check raises `Fault` with what is wrong and `Doubt` with what may be; else it returns a few words.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from mixgen.encoding.renderer import Renderer
+from mixgen.encoding.tokenizer import train_tokenizer
+from mixgen.errors import one_line
+from mixgen.mixture.tables import table_of
+from mixgen.tasks.base import SPLITS, Example, Message, Score, Task
+from mixgen.tasks.trial import Trial, Turn
+from mixgen.validation.corruptions import broken_replies, corruptions
+
+NUM_DRAWS: Final = {"train": 5_000, "validation": 500, "test": 500}
+NUM_SPOILED: Final = 100  # examples whose replies are spoiled
+NUM_MEASURED: Final = 2_000  # examples whose tokens are counted
+FEW_PROBLEMS: Final = 100
+SLOW: Final = 1_000  # examples a second; training on CPUs takes some 300, a GPU some 10,000
+ROLES: Final = ("user", "assistant", "tool")
+
+
+class Fault(Exception):
+    """What is wrong with a task."""
+
+
+class Doubt(Exception):
+    """What may be wrong with a task."""
+
+
+class Drawn(NamedTuple):
+    """A task with the first examples of each split, and how fast it made those for training."""
+
+    task: Task
+    examples: dict[str, list[Example]]
+    per_second: float
+
+    @property
+    def all(self) -> list[Example]:
+        """Those of all splits."""
+        return list(itertools.chain.from_iterable(self.examples.values()))
+
+    @property
+    def some(self) -> list[Example]:
+        """A few of each split."""
+        part = NUM_SPOILED // len(SPLITS)
+        return [example for examples in self.examples.values() for example in examples[:part]]
+
+
+def draw(task: Task) -> Drawn:
+    """The examples that a task is checked by.
+
+    Raises:
+        TaskError: It cannot make them.
+    """
+    list(itertools.islice(task.stream(split="train", seed=1), 20))  # tables are made at first use
+    examples = {}
+    seconds = 0.0
+    for split, number in NUM_DRAWS.items():
+        start = time.perf_counter()
+        examples[split] = list(itertools.islice(task.stream(split=split, seed=0), number))
+        seconds = seconds or time.perf_counter() - start
+    return Drawn(task, examples, NUM_DRAWS["train"] / seconds)
+
+
+# --- form ---
+
+
+def check_form(drawn: Drawn) -> str:
+    """Fields, roles and turns are as `Example` and `Message` say."""
+    for example in drawn.all:
+        if wrong := _wrong_form(example):
+            raise Fault(f"{wrong}, in {example['id']}")
+    table_of(drawn.all)
+    turns = [sum(one["role"] == "user" for one in example["messages"]) for example in drawn.all]
+    calls = [sum(bool(one["tool_calls"]) for one in example["messages"]) for example in drawn.all]
+    return f"{_span(turns)} turns of the user, {_span(calls)} calls"
+
+
+def _span(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _wrong_form(example: Example) -> str:
+    kinds = {"id": str, "task": str, "split": str, "difficulty": int, "key": str, "messages": list}
+    kinds |= {"tools": list, "answer": str, "metadata": dict}
+    for field, kind in kinds.items():
+        if type(example.get(field)) is not kind:
+            return f"{field} must be of type {kind.__name__}, got {example.get(field)!r:.80}"
+    if not example["key"] or not example["answer"]:
+        return "key and answer must not be empty"
+    if json.loads(json.dumps(example)) != example:
+        return "it is another one after a round trip through JSON"
+    messages = example["messages"]
+    if [one["role"] for one in messages[:1] + messages[-1:]] != ["user", "assistant"]:
+        return "messages must begin with the user's and end with the assistant's"
+    declared = [schema["function"]["name"] for schema in example["tools"]]
+    return next(
+        filter(None, (_wrong_message(*pair, declared) for pair in itertools.pairwise(messages))), ""
+    )
+
+
+def _wrong_message(message: Message, following: Message, declared: Sequence[str]) -> str:
+    if message["role"] not in ROLES or set(message) != set(Message.__annotations__):
+        return f"not a message of user(), assistant(), call() or tool(): {message!r:.80}"
+    after_call = following["role"] == "tool"
+    if bool(message["tool_calls"]) != after_call:
+        return "each call, and nothing else, must be followed by its tool's message"
+    if message["role"] == "user" and following["role"] != "assistant":
+        return "the assistant must answer the user"
+    for made in message["tool_calls"]:
+        if made["function"]["name"] not in declared:
+            return f"tool {made['function']['name']!r} is not in `schemas`"
+    return ""
+
+
+def check_truth(drawn: Drawn) -> str:
+    """Tool messages are what the task's own tools print."""
+    number = 0
+    for example in drawn.all:
+        session = drawn.task.tools()
+        for message, output in itertools.pairwise(example["messages"]):
+            for made in message["tool_calls"]:
+                function = made["function"]
+                printed = session.call(function["name"], function["arguments"])
+                number += 1
+                if (output["content"], output["name"]) != (printed, function["name"]):
+                    raise Fault(f"{output['content']!r:.80} stands for {printed!r:.80}")
+                if printed.startswith("error"):
+                    raise Doubt(f"a right reply calls what fails: {printed!r:.80}")
+    return f"{number:,} outputs printed again" if number else "no tool is called"
+
+
+def check_answers(drawn: Drawn) -> str:
+    """The last words end with the answer."""
+    for example in drawn.all:
+        last = example["messages"][-1]["content"]
+        if not last.removesuffix(".").endswith(example["answer"].removesuffix(".")):
+            raise Doubt(f"{last!r:.80} does not end with the answer {example['answer']!r:.80}")
+    return "the last words end with them"
+
+
+# --- streams ---
+
+
+def check_purity(drawn: Drawn) -> str:
+    """The same stream gives the same examples, whatever else is random."""
+    again = []
+    stream = drawn.task.stream(split="train", seed=0)
+    before = random.getstate()
+    try:
+        for number in range(200):
+            random.seed(number)  # noqa: TID251 - the noise that must not matter
+            again.append(next(stream))
+    finally:
+        random.setstate(before)
+    if again != drawn.examples["train"][:200]:
+        raise Fault("drawn again it is another one: draw from the `rng` of `sample` alone")
+    other = list(itertools.islice(drawn.task.stream(split="train", seed=1), 200))
+    if [one["messages"] for one in other] == [one["messages"] for one in again]:
+        raise Fault("every seed gives the same examples: draw from the `rng` of `sample`")
+    return "the same examples again, others by another seed"
+
+
+def check_splits(drawn: Drawn) -> str:
+    """No problem is in two splits."""
+    keys = {split: {one["key"] for one in found} for split, found in drawn.examples.items()}
+    said = {
+        split: {json.dumps(one["messages"]) for one in found}
+        for split, found in drawn.examples.items()
+    }
+    for one, other in itertools.combinations(SPLITS, 2):
+        if common := keys[one] & keys[other]:
+            raise Fault(f"{min(common)!r:.80} is in {one} and in {other}")
+        if common := said[one] & said[other]:
+            raise Fault(f"one conversation has two keys, in {one} and {other}: {min(common):.120}")
+    return "no problem in two of them"
+
+
+def check_problems(drawn: Drawn) -> str:
+    """There are enough distinct problems."""
+    counts = {split: len({one["key"] for one in drawn.examples[split]}) for split in SPLITS}
+    told = ", ".join(f"{counts[split]:,} of {NUM_DRAWS[split]:,} {split}" for split in SPLITS)
+    if counts["train"] < FEW_PROBLEMS:
+        raise Doubt(f"few are distinct: {told}")
+    return told
+
+
+# --- scores ---
+
+
+def check_right(drawn: Drawn) -> str:
+    """Right replies score 1."""
+    for example in drawn.all:
+        score = drawn.task.score(example, example["messages"])
+        if score.value != 1:
+            raise Fault(
+                f"{example['id']} scores {score.value}: {score.reason or 'no reason given'}"
+            )
+    return f"{len(drawn.all):,} score 1"
+
+
+def check_wrong(drawn: Drawn) -> str:
+    """Wrong replies that a model can write score below 1."""
+    return _check_spoiled(drawn, is_forged=False)
+
+
+def check_forged(drawn: Drawn) -> str:
+    """Wrong replies that only a forger can write score below 1."""
+    try:
+        return _check_spoiled(drawn, is_forged=True)
+    except Fault as error:
+        raise Doubt(*error.args) from error
+
+
+def _check_spoiled(drawn: Drawn, *, is_forged: bool) -> str:
+    accepted: dict[str, None] = {}
+    number = 0
+    for example, other in itertools.pairwise(drawn.some):
+        if example["messages"][0] == other["messages"][0]:
+            continue
+        for name, reply, forged in corruptions(example, other):
+            if forged == is_forged:
+                number += 1
+                if _scored(drawn.task, example, reply, name).value == 1:
+                    accepted[name] = None
+    if accepted:
+        names = list(accepted)
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise Fault(f"score 1: {'; '.join(names[:3])}{more}")
+    return f"{number:,} score less"
+
+
+def check_scorer(drawn: Drawn) -> str:
+    """What is no conversation scores 0, and raises nothing."""
+    number = 0
+    for example in drawn.some[:20]:
+        for reply in broken_replies(example["messages"]):
+            number += 1
+            if _scored(drawn.task, example, reply, "no conversation").value == 1:
+                raise Fault(f"scores 1: {reply!r:.80}")
+    return f"{number:,} score less, none raises"
+
+
+def _scored(task: Task, example: Example, reply: Sequence[Message], name: str) -> Score:
+    try:
+        return task.score(example, reply)
+    except Exception as error:  # a user's own scorer may raise anything
+        why = f"score raises {one_line(error)} ({name}): `judge` makes a fault of it"
+        raise Fault(why) from error
+
+
+def check_evaluation(drawn: Drawn) -> str:
+    """Its metrics count right replies as right, and a silent model's as wrong."""
+    task = drawn.task
+    examples = drawn.examples["test"][:50]
+    right = [Trial(one["messages"], task.score(one, one["messages"])) for one in examples]
+    if type(task).evaluate is Task.evaluate:
+        first, *_ = task.metrics(examples, right)
+        if first.rate != 1:
+            raise Fault(f"right replies have {first.name} {first.count} of {first.total}")
+    result = task.evaluate(_silent, num_examples=20)
+    if not result.metrics or result.metrics[0].count:
+        raise Fault(f"a model that says nothing has {result.metrics[:1]}")
+    return ", ".join(dict.fromkeys(metric.name for metric in result.metrics))
+
+
+def _silent(conversations: Sequence[Sequence[Message]]) -> list[Turn]:
+    return [Turn([], fault="nothing was said") for _ in conversations]
+
+
+# --- size and speed ---
+
+
+def check_lengths(drawn: Drawn, max_seq_len: int) -> str:
+    """Examples fit into a row of a model."""
+    renderer = Renderer(train_tokenizer((drawn.task,), seed=0))
+    examples = drawn.examples["train"][:NUM_MEASURED]
+    lengths = sorted(len(renderer.encode(example).input_ids) for example in examples)
+    p99 = lengths[len(lengths) * 99 // 100]
+    told = f"p50 {lengths[len(lengths) // 2]}, p99 {p99}, max {lengths[-1]} tokens"
+    if lengths[-1] > max_seq_len:
+        raise Fault(f"{told}: more than max_seq_len {max_seq_len}, which they must fit into")
+    return f"{told}, of {max_seq_len}"
+
+
+def check_speed(drawn: Drawn) -> str:
+    """Examples are made fast enough."""
+    told = f"{drawn.per_second:,.0f} examples/s"
+    if drawn.per_second < SLOW:
+        raise Doubt(f"{told}: below {SLOW:,}, training may wait for them")
+    return told
+
+
+def all_checks(max_seq_len: int) -> Iterator[tuple[str, Callable[[Drawn], str]]]:
+    """Every check with its name, in the order in which a task's author mends things."""
+
+    def fit(drawn: Drawn) -> str:
+        return check_lengths(drawn, max_seq_len)
+
+    yield "messages", check_form
+    yield "tool outputs", check_truth
+    yield "answers", check_answers
+    yield "streams", check_purity
+    yield "splits", check_splits
+    yield "distinct problems", check_problems
+    yield "right replies", check_right
+    yield "wrong replies", check_wrong
+    yield "forged replies", check_forged
+    yield "broken replies", check_scorer
+    yield "evaluation", check_evaluation
+    yield "lengths", fit
+    yield "speed", check_speed
