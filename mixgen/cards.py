@@ -7,29 +7,50 @@ what it says of the dataset configs that it writes; all else is somebody's own, 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
-from mixgen.errors import OutputError, one_line
+from mixgen.card_header import RENEWED, header_text, merged_header, read_header
+from mixgen.errors import OutputError
 
 CARD_FILE: Final = "README.md"
-NAME: Final = "USER/NAME"  # in a card's code, until it is pushed; a path will do
+NAME: Final = "USER/NAME"  # in a card, until it is pushed; a path will do
 BEGIN: Final = "<!-- mixgen writes this part -->"
 END: Final = "<!-- and replaces it at an update; what stands outside is yours, and stays -->"
 HEADER: Final = re.compile(
     r"\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE
 )
-# Lists of a header in which each entry is of one dataset config.
-BY_CONFIG: Final = ("configs", "dataset_info")
-# Keys of a header whose new value counts, not the one that is there.
-RENEWED: Final = {*BY_CONFIG, "size_categories"}
+FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
 def card_text(header: Mapping[str, Any], body: str) -> str:
     """A card whose body is all generated."""
-    return _joined(header, f"{BEGIN}\n\n{body.strip()}\n\n{END}\n")
+    return _joined(header_text(header), f"{BEGIN}\n\n{body.strip()}\n\n{END}\n")
+
+
+def read_card(path: Path) -> str:
+    """The text of a card; empty if there is none.
+
+    Raises:
+        OutputError: It is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise OutputError(f"{path}: the card is no text in UTF-8") from error
+
+
+@contextmanager
+def naming(where: object) -> Iterator[None]:
+    """Says of an error about a card which one it is."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(f"{where}: {error}") from error
 
 
 def merged_card(existing: str, generated: str, renewed: Collection[str] = ()) -> str:
@@ -41,7 +62,7 @@ def merged_card(existing: str, generated: str, renewed: Collection[str] = ()) ->
         renewed: Keys of its header that count, not those that are there (as for `RENEWED`).
 
     Raises:
-        OutputError: The header that is there cannot be read.
+        OutputError: Its header cannot be read, or its marks are not one pair.
 
     Example:
         >>> new = card_text({"tags": ["mixgen"]}, "# New")
@@ -60,90 +81,78 @@ def merged_card(existing: str, generated: str, renewed: Collection[str] = ()) ->
         -->
         <BLANKLINE>
     """
+    existing = existing.removeprefix("\ufeff")
     if not existing.strip():
         return generated
     old, old_body = _split(existing)
     new, new_body = _split(generated)
-    part = _generated_part(new_body)
-    before = _generated_part(old_body)
-    body = old_body.replace(before, part) if before else f"{old_body.rstrip()}\n\n{part}\n"
-    return _joined(_merged_header(old, new, {*RENEWED, *renewed}), body)
+    before, theirs, after = _parts(old_body)
+    _, part, _ = _parts(new_body)
+    body = before + part + after if theirs else f"{old_body.rstrip()}\n\n{part}\n"
+    return _joined(merged_header(old, read_header(new), {*RENEWED, *renewed}), body)
 
 
 def is_ours(card: str) -> bool:
     """Whether mixgen writes a part of a card."""
-    return bool(_generated_part(card))
+    try:
+        return bool(_parts(_split(card)[1])[1])
+    except OutputError:
+        return False
 
 
 def without_generated(card: str) -> str:
     """A card with nothing between its marks; empty if nobody has written outside of them."""
     header, body = _split(card)
-    part = _generated_part(body)
-    is_all = not body.replace(part, "").strip()
-    return "" if is_all else _joined(header, body.replace(part, f"{BEGIN}\n\n{END}"))
+    before, _, after = _parts(body)
+    is_all = not (before + after).strip()
+    return "" if is_all else _joined(header, f"{before}{BEGIN}\n\n{END}{after}")
 
 
 def own_words(card: str) -> str:
     """What stands outside of the marks."""
-    _, body = _split(card)
-    return body.replace(_generated_part(body), "").strip()
+    before, _, after = _parts(_split(card)[1])
+    return (before + after).strip()
 
 
-def _generated_part(body: str) -> str:
-    """What stands between the marks, with them."""
-    start, end = body.find(BEGIN), body.rfind(END)
-    return body[start : end + len(END)] if 0 <= start < end else ""
+def _parts(body: str) -> tuple[str, str, str]:
+    """What stands before the marks, between them with them, and after them.
+
+    Raises:
+        OutputError: There are others than one pair, so that what is whose cannot be known.
+    """
+    found = list(_marks(body))
+    marks = [mark for mark, _, is_code in found if not is_code]
+    if marks == [BEGIN, END]:
+        start, end = [at for _, at, is_code in found if not is_code]
+        return body[:start], body[start : end + len(END)], body[end + len(END) :]
+    if found:
+        raise OutputError(
+            f"the card must have the line {BEGIN!r} once and {END!r} once after it, or neither: "
+            f"it has {marks.count(BEGIN)} and {marks.count(END)} outside of code"
+        )
+    return body, "", ""
 
 
-def _merged_header(
-    old: Mapping[str, Any], new: Mapping[str, Any], renewed: Set[str]
-) -> dict[str, Any]:
-    header = {**new, **{key: value for key, value in old.items() if key not in renewed}}
-    header = {key: header[key] for key in dict.fromkeys([*old, *new]) if key in header}
-    for key in BY_CONFIG:
-        if entries := _configs(old, key) | _configs(new, key):
-            header[key] = list(entries.values())
-    first = next((name for name, one in _configs(old, "configs").items() if one.get("default")), "")
-    if first:  # there may be one, and the one that was there stays
-        header["configs"] = [
-            {"config_name": name, "default": True} | entry
-            if name == first
-            else {key: value for key, value in entry.items() if key != "default"}
-            for name, entry in _configs(header, "configs").items()
-        ]
-    if tags := [*dict.fromkeys([*_entries(old.get("tags")), *_entries(new.get("tags"))])]:
-        header["tags"] = tags
-    return header
+def _marks(body: str) -> Iterator[tuple[str, int, bool]]:
+    """The marks that are lines: each with where it begins, and whether it is in a block of code."""
+    fence = ""
+    at = 0
+    for line in body.splitlines(keepends=True):
+        if line.strip() in (BEGIN, END):
+            yield line.strip(), at + line.index("<"), bool(fence)
+        elif found := FENCE.match(line):
+            if not fence:
+                fence = found[1]
+            elif found[1].startswith(fence) and not found[2].strip():
+                fence = ""
+        at += len(line)
 
 
-def _entries(value: Any) -> list[Any]:
-    """A header's value as a list: one entry may stand alone."""
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _configs(header: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The entries of a header's list by the dataset config that each is of."""
-    entries = _entries(header.get(key))
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise OutputError(f"the header of the {CARD_FILE} there has {key} that are no mappings")
-    return {entry.get("config_name", "default"): entry for entry in entries}
-
-
-def _split(card: str) -> tuple[dict[str, Any], str]:
+def _split(card: str) -> tuple[str, str]:
     """A card's header and body."""
     found = HEADER.match(card)
-    if not found:
-        return {}, card
-    try:
-        header = yaml.safe_load(found[1])
-    except yaml.YAMLError as error:
-        why = one_line(error)
-        raise OutputError(f"the header of the {CARD_FILE} there is no YAML ({why})") from error
-    if header is not None and not isinstance(header, dict):
-        raise OutputError(f"the header of the {CARD_FILE} there is no mapping")
-    return header or {}, card[found.end() :]
+    return (found[1].replace("\r\n", "\n"), card[found.end() :]) if found else ("", card)
 
 
-def _joined(header: Mapping[str, Any], body: str) -> str:
-    text = yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True, width=1000)
-    return f"---\n{text}---\n{body}"
+def _joined(header: str, body: str) -> str:
+    return f"---\n{header}---\n{body}" if header else body

@@ -8,11 +8,12 @@ from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all.
+    """Writes a text file whole or not at all; of a link, the file that it leads to.
 
     Raises:
         OSError: It cannot be written; nothing of it is left.
     """
+    path = Path(os.path.realpath(path))
     written = path.with_name(f".{path.name}.{os.getpid()}")  # several may write at once
     try:
         written.write_text(text, encoding="utf-8")

@@ -87,11 +87,80 @@ def test_a_card_without_marks_keeps_its_text_and_gets_ours_after_it(old):
         ("---\n[a\n---\n", "is no YAML"),
         ("---\n- a\n---\n", "is no mapping"),
         ("---\nconfigs: mix\n---\n", "has configs that are no mappings"),
+        ("---\nconfigs:\n- config_name: [a]\n---\n", "config_name is no text"),
+        ("---\ntags: [[a]]\n---\n", "tags that are no text"),
+        ("---\ndate: 2024-13-45\n---\n", "is no YAML"),
+        (f"---\na: {'[' * 3000}\n---\n", "is no YAML"),
     ],
 )
 def test_a_header_that_cannot_be_read_is_one_clear_error_and_not_lost(old, said):
     with pytest.raises(OutputError, match=said):
         merged_card(old, NEW)
+
+
+THEIRS = """---
+# Of Oslo.
+language: no  # not false
+version: 1.10
+license: mit
+size_categories: [10K<n<100K] # ours
+---
+Mine.
+"""
+
+
+def test_a_header_keeps_what_people_wrote_as_they_wrote_it():
+    card = merged_card(THEIRS, NEW)
+    head = card.split("---")[1]
+    for line in THEIRS.split("---")[1].strip().split("\n")[:4]:
+        assert f"{line}\n" in head
+    assert header_of(card)["size_categories"] == ["n<1K"]
+    assert merged_card(card, NEW) == card
+    in_braces = merged_card("---\n{license: mit, language: [en]}\n---\nMine.\n", NEW)
+    assert (header_of(in_braces)["license"], header_of(in_braces)["language"]) == ("mit", ["en"])
+
+
+def test_a_byte_order_mark_hides_no_header():
+    assert header_of(merged_card("\ufeff---\nlicense: mit\n---\nMine.\n", NEW))["license"] == "mit"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{BEGIN}\nold\n{END}\nMine.\n{BEGIN}\nold\n{END}\n",
+        f"{BEGIN}\nold\nMine.\n",
+        f"old\n{END}\nMine.\n",
+        f"{END}\nMine.\n{BEGIN}\n",
+        f"{BEGIN}\n{BEGIN}\nMine.\n{END}\n",
+        f"```\n{BEGIN}\n```\nMine.\n",
+    ],
+)
+def test_marks_that_are_not_one_pair_are_one_clear_error_and_nothing_is_lost(body):
+    with pytest.raises(OutputError, match="once"):
+        merged_card(f"---\nlicense: mit\n---\n{body}", NEW)
+    assert not is_ours(body)
+
+
+def test_marks_that_are_quoted_are_no_marks():
+    quoted = f"How it works:\n\n~~~~md\n```\n{BEGIN}\n~~~\n{END}\n~~~~\n"
+    said = f"Between `{BEGIN}` and `{END}` it writes.\n"
+    old = f"---\nlicense: mit\n---\n{said}{quoted}{BEGIN}\nold\n{END}\n{quoted}"
+    card = merged_card(old, NEW)
+    assert card.startswith("---\nlicense: mit\n") and "old" not in card
+    assert card.count(quoted) == 2 and card.count(said) == 1
+    assert merged_card(card, NEW) == card
+
+
+@pytest.mark.parametrize(
+    "there", [[{"config_name": "default", "data_files": "data/*"}], [{"data_files": "data/*"}]]
+)
+def test_a_config_that_is_the_default_by_its_name_stays_the_only_one(there):
+    card = merged_card(card_text({"configs": there}, ""), NEW)
+    assert header_of(card)["configs"] == [
+        {"config_name": "default", "data_files": "data/*"},
+        {"config_name": "mix", "data_files": "mix/*"},
+        {"config_name": "calculator", "data_files": "calculator/*"},
+    ]
 
 
 def test_a_card_is_emptied_of_what_is_generated_alone():

@@ -344,6 +344,7 @@ def test_a_plan_that_cannot_be_is_one_clear_error(settings, said):
         (["--num-examples=5", "--num-prc=2"], "did you mean '--num-proc'"),
         (["--num-examples=5", "more"], "unexpected 'more'"),
         (["--num-examples=5", "--output=README.md"], "README.md is no directory"),
+        (["--num-examples=10_000_000_000_000"], "more than 100,000 shards of 50,000: larger ones"),
         (["--num-examples=5", "--calc_weight=-2"], "weight of calculator"),
         (["--splits=train=1__0"], "train needs a whole number of examples, got '1__0'"),
         (["--splits=train=many"], "train needs a whole number of examples, got 'many'"),
@@ -495,6 +496,114 @@ def test_a_card_is_not_written_of_an_export_that_lacks_a_shard(export, tmp_path)
     next((folder / "tictactoe").glob("test-*")).unlink()
     with pytest.raises(OutputError, match=r"tictactoe/test-.* is missing or damaged"):
         write_card(plan_of(), folder, license="mit")
+
+
+def test_a_new_export_overwrites_the_old_ones_shards_and_nothing_else(export, tmp_path):
+    folder = shutil.copytree(export, tmp_path / "data")
+    for file in ("notes.txt", "mix/mine.parquet", "mix/train-00000-of-00003.parquet.txt"):
+        (folder / file).write_text("mine")
+    (folder / "mix" / ".train-00000-of-00003.parquet.host.1").write_text("left by a kill")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("weights: {calculator: 1}")
+    words = ["export", "--recipe", recipe, "--splits=test=5", "--output", folder, "--overwrite"]
+    status, said = command(*words)
+    assert status == 0, said
+    assert (folder / "notes.txt").read_text() == (folder / "mix/mine.parquet").read_text() == "mine"
+    assert sorted(path.name for path in (folder / "mix").iterdir()) == [
+        "mine.parquet",
+        "test-00000-of-00001.parquet",
+        "train-00000-of-00003.parquet.txt",
+    ]
+    assert not (folder / "tictactoe").exists()
+    assert read_plan(folder).splits == {"test": 5}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"splits": {"train": "x"}},
+        {"splits": {}},
+        {"splits": {"trian": 5}},
+        {"shard_examples": 0},
+        {"configs": ["../mix"]},
+        {"configs": []},
+        {"configs": [["mix"]]},
+        {"configs": 7},
+    ],
+)
+def test_a_damaged_plan_is_one_clear_error(export, tmp_path, damage):
+    folder = shutil.copytree(export, tmp_path / "data")
+    plan = json.loads((folder / PLAN_FILE).read_text()) | damage
+    (folder / PLAN_FILE).write_text(json.dumps(plan))
+    with pytest.raises(OutputError, match="is damaged"):
+        read_plan(folder)
+    assert hashes(folder) == hashes(export)
+
+
+def test_an_export_goes_on_where_its_task_file_has_moved(tmp_path):
+    text = TASK.replace("NAME", "export_moved").replace("FLAG", "export_moved")
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "r.yaml").write_text(
+            "weights: {export_moved: 1}\ntask_files: [moved.py]\n"
+        )
+    (tmp_path / "before" / "moved.py").write_text(text)
+    words = ["--splits=test=5,train=5", f"--output={tmp_path / 'data'}"]
+
+    def export_of(name: str, *more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mixgen", "export", *words, *more]
+        command += ["--recipe", str(tmp_path / name / "r.yaml")]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert export_of("before", "--shard=0/2").returncode == 0
+    (tmp_path / "before" / "moved.py").rename(tmp_path / "after" / "moved.py")
+    done = export_of("after")
+    assert done.returncode == 0 and "Done." in done.stdout, done
+
+
+def test_two_processes_that_write_one_shard_at_once_leave_it_whole(export, tmp_path, monkeypatch):
+    table = pq.read_table(export / "mix/test-00000-of-00001.parquet")
+    path = tmp_path / "test.parquet"
+    writers = []
+    for number in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda number=number: number)
+        writers.append(mixgen.publishing.shards._ShardWriter({"mix": path}).__enter__())
+        writers[-1].write(table)
+    for number, writer in zip((1, 2), writers, strict=True):
+        monkeypatch.setattr(os, "getpid", lambda number=number: number)
+        writer.finish()
+        assert pq.read_table(path).num_rows == table.num_rows
+        writer.__exit__(None, None, None)
+    assert [one.name for one in tmp_path.iterdir()] == ["test.parquet"]
+
+
+LONG = """
+from mixgen.tasks.base import Score, Task, assistant, user
+from mixgen.tasks.registry import register
+
+@register
+class Long(Task):
+    name = flag = "export_long"
+
+    def sample(self, rng):
+        messages = [user(f"{rng.random()} " * 40_000), assistant("Yes.")]
+        return self.example(key=str(rng.random()), messages=messages, answer="Yes.")
+
+    def score(self, example, reply):
+        return Score(value=0, reason="none is right")
+"""
+
+
+def test_a_card_of_very_long_texts_is_made_of_a_few_of_them(tmp_path):
+    (tmp_path / "long.py").write_text(LONG)
+    (tmp_path / "r.yaml").write_text("weights: {export_long: 1}\ntask_files: [long.py]\n")
+    words = ["--recipe", tmp_path / "r.yaml", "--splits=test=3", "--output", tmp_path / "data"]
+    start = time.monotonic()
+    status, said = command("export", *words)
+    assert status == 0, said
+    assert time.monotonic() - start < 100  # 3,000 megabytes of text take an hour
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert 5_000 < len(card) < 15_000
 
 
 def test_a_saved_plan_is_read_back(tmp_path):

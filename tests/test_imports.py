@@ -14,6 +14,7 @@ PACKAGE = ROOT / "mixgen"
 # From the ground floor to the roof; a module imports from its own level and the ones below.
 LEVELS = {
     "errors": 0,
+    "card_header": 0,
     "cards": 0,
     "files": 0,
     "seeding": 0,

@@ -368,11 +368,71 @@ def test_an_export_that_is_not_whole_is_not_pushed(hub, data, tmp_path):
     assert hub.requests == []
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("https://huggingface.co/datasets/anna/data", "did you mean anna/data?"),
+        ("datasets/anna/data", "did you mean anna/data?"),
+        ("anna data", "got 'anna data'"),
+        ("", "a repository's name is user/name"),
+    ],
+)
+def test_a_name_that_no_repository_has_is_one_clear_line(hub, data, name, said):
+    status, shown = command("push-dataset", data, name)
+    assert status != 0 and said in shown and "\n" not in shown.strip(), shown
+    assert hub.requests == []
+
+
+def test_an_empty_revision_and_a_file_are_refused(hub, data):
+    status, said = command("push-dataset", data, "anna/data", "--revision=")
+    assert status != 0 and "the revision is empty" in said
+    status, said = command("push-dataset", data / "README.md", "anna/data")
+    assert status != 0 and "README.md holds no export" in said
+
+
+@pytest.mark.parametrize("text", ["", "# Mine\n", f"{BEGIN}\n"])
+def test_a_local_card_without_mixgens_part_is_not_pushed(hub, data, tmp_path, text):
+    folder = shutil.copytree(data, tmp_path / "data")
+    (folder / "README.md").write_text(text)
+    status, said = command("push-dataset", folder, "anna/data")
+    assert status != 0 and str(folder / "README.md") in said, said
+    assert commits(hub) == 0
+
+
+def test_files_of_others_in_the_folders_of_configs_stay(hub, data):
+    repo = hub.create("datasets", "anna/data")
+    theirs = {"mix/mine.parquet": b"x", "mix/sub/train-00000-of-00001.parquet": b"y"}
+    repo.commit(theirs | {"mix/train-00000-of-00009.parquet": b"old"}, "by hand")
+    assert command("push-dataset", data, "anna/data")[0] == 0
+    assert theirs.items() <= repo.files().items()
+    assert "mix/train-00000-of-00009.parquet" not in repo.files() and arrived(hub, data)
+
+
+def test_a_dataset_that_was_pushed_before_without_mixgen_is_loaded_as_before(hub, data):
+    from datasets import Dataset
+
+    Dataset.from_dict({"text": ["a", "b"]}).push_to_hub("anna/data")
+    assert command("push-dataset", data, "anna/data")[0] == 0
+    assert load_dataset("anna/data", split="train")["text"] == ["a", "b"]
+    assert len(load_dataset("anna/data", "mix", split="train")) == SPLITS["train"]
+
+
+def test_a_card_on_the_hub_that_is_no_text_is_one_clear_line(hub, data):
+    repo = hub.create("datasets", "anna/data")
+    repo.commit({"README.md": b"\xff\xfe\x00"}, "by hand")
+    status, said = command("push-dataset", data, "anna/data")
+    assert status != 0 and "anna/data on the Hub: " in said and "no text in UTF-8" in said
+    assert repo.files()["README.md"] == b"\xff\xfe\x00"
+
+
 def test_a_card_that_cannot_be_read_is_neither_lost_nor_pushed_over(hub, data):
     repo = hub.create("datasets", "anna/data")
     repo.commit({"README.md": b"---\n[oh\n---\nMine.\n"}, "by hand")
     status, said = command("push-dataset", data, "anna/data")
-    assert status != 0 and "the header of the README.md there is no YAML" in said
+    assert (
+        status != 0
+        and "README.md of anna/data on the Hub: the header of the card is no YAML" in said
+    )
     assert commits(hub) == 1
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLE: Final = (
     "mixgen export --recipe recipes/default.yaml --num-examples 100_000 --output data/default"
 )
+DIGITS: Final = 5 * "[0-9]"
 HELD_OUT_PART: Final = 100  # validation and test have a hundredth of the examples each
 
 
@@ -110,7 +111,7 @@ def export(
 
     from mixgen.load import mix_of_recipe, task_files_of
     from mixgen.publishing.dataset_card import write_card
-    from mixgen.publishing.export import delete_export, missing_shards, run_export, units_of
+    from mixgen.publishing.export import delete_shards, missing_shards, num_units, run_export
     from mixgen.publishing.plan import SHARD_EXAMPLES, make_plan, save_plan
     from mixgen.recipe import read_recipe
     from mixgen.tasks.registry import load_task_file
@@ -133,10 +134,10 @@ def export(
         configs=None if configs is None else _names(configs),
     )
     if overwrite:
-        delete_export(output)
-    save_plan(plan, output)
+        delete_shards(output)
+    save_plan(plan, output, overwrite=overwrite)
     if plan_only:
-        print(f"{output} is planned, in {len(units_of(plan)):,} pieces that need no other.")
+        print(f"{output} is planned, in {num_units(plan):,} pieces that need no other.")
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -174,6 +175,7 @@ def push_dataset(
     from mixgen.publishing.export import missing_shards
     from mixgen.publishing.hub import push_folder, push_summary
     from mixgen.publishing.plan import CARD_FILES, read_plan
+    from mixgen.tasks.base import SPLITS
 
     plan = read_plan(folder)
     num_missing = missing_shards(plan, folder)
@@ -190,7 +192,11 @@ def push_dataset(
             message=f"Upload {', '.join(plan.configs)}, made by mixgen",
             private=private or None,
             revision=revision,
-            delete_patterns=[f"{config}/*.parquet" for config in plan.configs],
+            delete_patterns=[
+                f"{config}/{split}-{DIGITS}-of-{DIGITS}.parquet"
+                for config in plan.configs
+                for split in SPLITS
+            ],
             say=lambda words: print(words, file=sys.stderr, flush=True),
         )
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from mixgen.tasks.base import Example, Task
@@ -71,6 +72,7 @@ PIECES: Final = "|".join(
     ]
 )  # A piece stays whole when it is cut alone: `Renderer` encodes each by itself.
 
+MAX_CHARS: Final = 10_000_000  # of each task's text, that a tokenizer is trained on
 MIN_FREQUENCY: Final = 15  # of what becomes a token
 
 _NAMED_CALL: Final = re.compile(r"([A-Za-z_]\w*)\((\{.*\})\)", re.DOTALL)
@@ -159,7 +161,7 @@ def train_tokenizer(
         tasks: The tasks of the mix; their order does not matter.
         seed: The run's seed.
         vocab_size: Most tokens, special ones included; a mix of few words gives fewer.
-        examples_per_task: How many examples of each task it sees.
+        examples_per_task: How many examples of each task it sees; fewer if they are very long.
         model_max_length: The model's longest sequence, in tokens.
 
     Returns:
@@ -171,11 +173,14 @@ def train_tokenizer(
     counts: dict[str, int] = {}
     find_pieces = re.compile(PIECES).findall
     for task in tasks:
-        examples = task.stream(split="train", seed=seed, block=0)
-        for _ in range(examples_per_task):
-            for text in texts(next(examples)):
-                for piece in find_pieces(text):
-                    counts[piece] = counts.get(piece, 0) + 1
+        examples = islice(task.stream(split="train", seed=seed, block=0), examples_per_task)
+        num_chars = 0
+        for text in chain.from_iterable(map(texts, examples)):
+            for piece in find_pieces(text):
+                counts[piece] = counts.get(piece, 0) + 1
+            num_chars += len(text)
+            if num_chars > MAX_CHARS:
+                break
     # Of a phrase that is rare the words are learned: else merges across them come before words.
     for piece in [piece for piece, count in counts.items() if count < MIN_FREQUENCY]:
         count = counts.pop(piece)

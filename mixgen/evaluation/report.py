@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mixgen.cards import CARD_FILE, NAME, card_text, merged_card
+from mixgen.cards import CARD_FILE, NAME, card_text, merged_card, naming, read_card
 from mixgen.errors import printable
 from mixgen.evaluation.plots import as_svg, loss_figure, skill_figure
 from mixgen.evaluation.results import (
@@ -63,8 +63,9 @@ def write_report(folder: Path, path: Path | None = None) -> Path | None:
         figure.savefig(folder / name, dpi=150)
     words = {"prompt": json.dumps(prompt_of(run), ensure_ascii=False), "name": NAME}
     body = _render("model_card.md.j2", run=run, plots=plots, **words)
-    before = card.read_text(encoding="utf-8") if card.exists() else ""
-    write_whole(card, merged_card(before, card_text(CARD_HEADER, body)))
+    with naming(card):
+        merged = merged_card(read_card(card), card_text(CARD_HEADER, body))
+    write_whole(card, merged)
     return None
 
 

@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import statistics
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +25,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import mixgen
-from mixgen.cards import CARD_FILE, NAME, card_text, merged_card
+from mixgen.cards import CARD_FILE, NAME, card_text, merged_card, naming, read_card
 from mixgen.encoding.preview import render_example
 from mixgen.encoding.renderer import Renderer
 from mixgen.encoding.tokenizer import train_tokenizer
@@ -32,13 +33,16 @@ from mixgen.errors import OutputError
 from mixgen.files import replace, write_whole
 from mixgen.mixture.tables import features
 from mixgen.publishing.plan import MIX, PLOT_FILE, RECIPE_FILE, Plan
+from mixgen.tasks.base import Example
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LICENSE: Final = "apache-2.0"
 COUNTED: Final = 2_000_000  # examples of a config, up to which its distinct problems are counted
-MEASURED: Final = 2_000  # examples of each task
+MEASURED: Final = 2_000  # examples of each task; fewer if they are very long
+MEASURED_CHARS: Final = 5_000_000
+SHOWN_CHARS: Final = 5_000
 STREAMING_BYTES: Final = 10**9  # bytes, from which on a card advises streaming
 # The Hub's words for how many rows there are, and the number that each stays below.
 SIZES: Final = {
@@ -128,8 +132,9 @@ def write_card(plan: Plan, folder: Path, *, license: str | None = None) -> list[
     write_whole(folder / RECIPE_FILE, yaml.safe_dump(_recipe_of(plan), sort_keys=False))
     card = card_text(_header(plan, configs, license), _body(plan, configs, tasks, vocabulary))
     path = folder / CARD_FILE
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    write_whole(path, merged_card(before, card, renewed={"license"} if license else ()))
+    with naming(path):
+        merged = merged_card(read_card(path), card, renewed={"license"} if license else ())
+    write_whole(path, merged)
     return configs
 
 
@@ -247,7 +252,7 @@ def _task_facts(plan: Plan) -> tuple[list[TaskFacts], int]:
     renderer = Renderer(train_tokenizer(mix.active, seed=plan.seed))
     split = next(iter(plan.splits))
     drawn = [
-        list(itertools.islice(task.stream(split=split, seed=plan.seed, block="export-0"), MEASURED))
+        list(_first(task.stream(split=split, seed=plan.seed, block="export-0")))
         for task in mix.active
     ]
     lengths = [[len(renderer.encode(one).input_ids) for one in examples] for examples in drawn]
@@ -262,13 +267,27 @@ def _task_facts(plan: Plan) -> tuple[list[TaskFacts], int]:
             probability=mix.probabilities[number],
             token_share=tokens[number] / sum(tokens),
             lengths=lengths[number],
-            example=render_example(drawn[number][0], renderer),
+            example=_cut(render_example(drawn[number][0], renderer)),
             split_rule=task.split_rule,
         )
         for number, task in enumerate(mix.active)
         if MIX in plan.configs or task.name in plan.configs
     ]
     return facts, len(renderer.tokenizer)
+
+
+def _first(stream: Iterator[Example]) -> Iterator[Example]:
+    """The examples that are measured."""
+    num_chars = 0
+    for example in itertools.islice(stream, MEASURED):
+        yield example
+        num_chars += sum(len(message["content"]) for message in example["messages"])
+        if num_chars > MEASURED_CHARS:
+            return
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]} ..."
 
 
 def _length_figure(tasks: list[TaskFacts]) -> Figure:
@@ -280,9 +299,9 @@ def _length_figure(tasks: list[TaskFacts]) -> Figure:
     longest = max(task.longest for task in tasks)
     edges = [longest * number / 60 for number in range(61)]
     for task in tasks:
-        name = task.name.replace("$", r"\$")  # else it is a formula
+        name = task.name[:40].replace("$", r"\$")  # else it is a formula
         axes.hist(task.lengths, bins=edges, histtype="stepfilled", alpha=0.3, label=name)
-    axes.set(xlabel="tokens of an example", ylabel=f"examples, of {MEASURED:,} each")
+    axes.set(xlabel="tokens of an example", ylabel=f"examples, of up to {MEASURED:,}")
     axes.grid(alpha=0.2)
     axes.legend(fontsize="small")
     return figure

@@ -24,7 +24,7 @@ from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 
-from mixgen.publishing.export import export_unit, units_of
+from mixgen.publishing.export import export_unit, num_units
 from mixgen.publishing.plan import read_plan
 
 
@@ -45,7 +45,7 @@ class ExportShards(PipelineStep):  # type: ignore[misc]
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
         """Writes every `world_size`-th unit from the one numbered `rank` on; yields no document."""
         with self.track_time():
-            for number in range(rank, len(units_of(read_plan(self.folder))), world_size):
+            for number in range(rank, num_units(read_plan(self.folder)), world_size):
                 export_unit(self.folder, number, self._count)
         yield from data or ()
 

@@ -37,10 +37,23 @@ class Stopped(Exception):
 
 def units_of(plan: Plan) -> list[list[Shard]]:
     """The shards of a plan, as pieces of work that do not need each other."""
-    shards = list(plan.shards())
-    if not plan.distinct:
-        return [[shard] for shard in shards]
-    return [[shard for shard in shards if shard.split == split] for split in plan.splits]
+    return [_unit(plan, number) for number in range(num_units(plan))]
+
+
+def num_units(plan: Plan) -> int:
+    """How many pieces of work a plan has."""
+    return len(plan.splits) if plan.distinct else sum(map(plan.num_shards, plan.splits))
+
+
+def _unit(plan: Plan, number: int) -> list[Shard]:
+    if plan.distinct:
+        split = list(plan.splits)[number]
+        return [Shard(split, index) for index in range(plan.num_shards(split))]
+    for split in plan.splits:
+        if number < plan.num_shards(split):
+            return [Shard(split, number)]
+        number -= plan.num_shards(split)
+    raise IndexError(f"no unit {number}")
 
 
 def export_unit(
@@ -48,7 +61,7 @@ def export_unit(
 ) -> None:
     """Writes one unit of the export that was begun in a directory, unless it is there.
 
-    This is what any engine has to run, for each number below `len(units_of(plan))`: in any order,
+    This is what any engine has to run, for each number below `num_units(plan)`: in any order,
     on any machine, as often as it likes.
 
     Args:
@@ -63,7 +76,7 @@ def export_unit(
     plan = read_plan(folder)
     mix = _mix_of(json.dumps(dataclasses.asdict(plan)))  # its tasks are loaded once
     seen: Seen | None = {} if plan.distinct else None
-    for shard in units_of(plan)[number]:
+    for shard in _unit(plan, number):
         try:
             write_shard(plan, mix, shard, folder, seen=seen, on_written=on_written)
         except OSError as error:
@@ -82,8 +95,8 @@ def missing_shards(plan: Plan, folder: Path) -> int:
     )
 
 
-def delete_export(folder: Path) -> None:
-    """Deletes the shards and the plan of an export; the card stays, and what a person put there.
+def delete_shards(folder: Path) -> None:
+    """Deletes the shards of an export; the plan and the card stay, and what a person put there.
 
     Raises:
         OutputError: The plan cannot be read, or a file cannot be deleted.
@@ -93,11 +106,12 @@ def delete_export(folder: Path) -> None:
     plan = read_plan(folder)
     try:
         for config in plan.configs:
-            for path in (folder / config).glob("*.parquet*"):  # also those that a kill has left
+            for path in (folder / config).glob(".*.parquet.*"):  # that a kill has left
                 path.unlink()
+            for shard in plan.shards():
+                (folder / plan.path(config, shard)).unlink(missing_ok=True)
             with suppress(OSError):  # it holds something else
                 (folder / config).rmdir()
-        (folder / PLAN_FILE).unlink()
     except OSError as error:
         raise OutputError(f"{error.filename} cannot be deleted: {error.strerror}") from error
 

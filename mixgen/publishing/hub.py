@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
@@ -19,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from mixgen.cards import CARD_FILE, NAME, merged_card, own_words
+from mixgen.cards import CARD_FILE, NAME, is_ours, merged_card, naming, own_words, read_card
 from mixgen.errors import MixgenError, OutputError, one_line
 
 if TYPE_CHECKING:
@@ -178,7 +179,13 @@ class _Content:
         return self._additions
 
     def card(self, name: str) -> str:
-        return (self.folder / CARD_FILE).read_text(encoding="utf-8").replace(NAME, name)
+        path = self.folder / CARD_FILE
+        card = read_card(path).replace(NAME, name)
+        with naming(path):
+            own_words(card)
+            if not is_ours(card):
+                raise OutputError("the card lacks mixgen's part: what made it writes it again")
+        return card
 
     def forget(self) -> None:
         """Hashes and uploads again."""
@@ -194,6 +201,23 @@ class _Repository:
     token: str | None
     private: bool | None
     revision: str | None
+
+    def __post_init__(self) -> None:
+        """Rejects names that no repository or branch can have."""
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+        tail = re.sub(r"^(https?://[^/]+/)?(datasets/|models/)?", "", self.name.strip("/ "))
+        try:
+            validate_repo_id(self.name)
+        except HFValidationError as error:
+            hint = f": did you mean {tail}?" if tail.count("/") == 1 else ""
+            raise OutputError(
+                f"a repository's name is user/name, of letters, digits, -, _ and ., got "
+                f"{self.name!r}{hint}"
+            ) from error
+        if self.revision == "":
+            raise OutputError("the revision is empty: leave it out for the main branch")
 
     @cached_property
     def api(self) -> HfApi:
@@ -238,7 +262,8 @@ class _Repository:
         path = self.api.hf_hub_download(
             self.name, CARD_FILE, repo_type=self.repo_type, revision=commit
         )
-        return Path(path).read_text(encoding="utf-8")
+        with naming(f"{self.name} on the Hub"):
+            return read_card(Path(path))
 
 
 def _pushed(
@@ -257,12 +282,13 @@ def _pushed(
     there = repository.files(head)
     existing = repository.card(head) if CARD_FILE in there else ""
     local = content.card(repository.name)
-    if existing and own_words(local) not in own_words(existing):
-        say(
-            f"The words that stand outside of the marks in {content.folder / CARD_FILE} are not "
-            "pushed: the card on the Hub has its own, to be edited there."
-        )
-    card = merged_card(existing, local)
+    with naming(f"{CARD_FILE} of {repository.name} on the Hub"):
+        card = merged_card(existing, local)
+        if existing and own_words(local) not in own_words(existing):
+            say(
+                f"The words that stand outside of the marks in {content.folder / CARD_FILE} are "
+                "not pushed: the card on the Hub has its own, to be edited there."
+            )
     additions = [*content.additions(), CommitOperationAdd(CARD_FILE, card.encode())]
     changed = [one for one in additions if not _is_same(one, there.get(one.path_in_repo))]
     kept = {one.path_in_repo for one in additions}
@@ -349,6 +375,8 @@ def _reason(error: BaseException, repository: _Repository) -> str:
         )
     elif status:
         why = f"the Hub answers {status}: {said}"
+    elif isinstance(error, UnicodeEncodeError):
+        why = "the token has characters that no token has"
     elif isinstance(error, HTTPError):
         why = f"no connection to the Hub: {one_line(error)}"
     elif isinstance(error, OSError) and error.strerror:

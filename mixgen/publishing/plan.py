@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mixgen.cards import CARD_FILE
-from mixgen.errors import OutputError, RecipeError, nearest
+from mixgen.errors import OutputError, RecipeError, nearest, one_line
 from mixgen.files import write_whole
 from mixgen.mixture.sources import block_examples
 from mixgen.mixture.weights import Mix
@@ -31,6 +31,7 @@ CARD_FILES: Final = {CARD_FILE, PLOT_FILE, RECIPE_FILE}  # written last
 MIX: Final = "mix"  # the dataset config that holds all tasks
 SHARD_EXAMPLES: Final = 50_000  # one to three seconds of one process
 FINGERPRINT_EXAMPLES: Final = 200
+MAX_SHARDS: Final = 100_000  # of a split: their numbers have five digits
 
 
 class Shard(NamedTuple):
@@ -131,6 +132,11 @@ def make_plan(
             raise RecipeError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
         if number < 1:
             raise RecipeError(f"split {split!r} needs at least 1 example, got {number}")
+        if math.ceil(number / max(shard_examples, 1)) > MAX_SHARDS:
+            raise RecipeError(
+                f"split {split!r} of {number:,} examples has more than {MAX_SHARDS:,} shards of "
+                f"{shard_examples:,}: larger ones are fewer"
+            )
     if configs is not None and not configs:
         raise RecipeError("no dataset config to write")
     if not splits:
@@ -168,8 +174,13 @@ def fingerprint_of(mix: Mix, seed: int) -> str:
     return digest.hexdigest()
 
 
-def save_plan(plan: Plan, folder: Path) -> None:
+def save_plan(plan: Plan, folder: Path, *, overwrite: bool = False) -> None:
     """Begins an export, or goes on with the one that is there.
+
+    Args:
+        plan: The export.
+        folder: Its directory.
+        overwrite: Whether to put the plan in the place of another export's.
 
     Raises:
         OutputError: The directory holds another export or other files, or cannot be written.
@@ -181,16 +192,23 @@ def save_plan(plan: Plan, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         names = {one.name for one in folder.iterdir() if not one.name.startswith(".")}
         is_new = not path.exists()  # looked at last: another job may have begun meanwhile
-        if is_new and not names - CARD_FILES:
-            write_whole(path, json.dumps(dataclasses.asdict(plan), indent=1) + "\n")
+        if (overwrite and not is_new) or (is_new and not names - CARD_FILES):
+            _write_plan(plan, path)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     if not is_new:
-        _check_same(plan, read_plan(folder), folder)
+        found = read_plan(folder)
+        _check_same(plan, found, folder)
+        if found.task_files != plan.task_files:  # they have moved
+            _write_plan(plan, path)
     elif names - CARD_FILES:
         raise OutputError(
             f"{folder} holds files that are no export: --output names another directory"
         )
+
+
+def _write_plan(plan: Plan, path: Path) -> None:
+    write_whole(path, json.dumps(dataclasses.asdict(plan), indent=1) + "\n")
 
 
 def _check_same(plan: Plan, found: Plan, folder: Path) -> None:
@@ -233,11 +251,27 @@ def read_plan(folder: Path) -> Plan:
     """
     path = folder / PLAN_FILE
     try:
-        return Plan(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
+        plan = Plan(**json.loads(path.read_text(encoding="utf-8")))
+        _check_read(plan)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise OutputError(f"{folder} holds no export: mixgen export makes one") from error
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, AttributeError) as error:
         raise OutputError(
-            f"{path} is damaged, or of another version of mixgen ({type(error).__name__}): "
-            "--output names another directory, or delete it"
+            f"{path} is damaged, or of another version of mixgen ({one_line(error)[:100]}): "
+            "delete it to begin again"
         ) from error
+    return plan
+
+
+def _check_read(plan: Plan) -> None:
+    """Raises a `ValueError` for what no plan is, so that no file elsewhere is touched."""
+    for name in plan.configs:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ValueError(f"config {name!r}")
+    numbers = [plan.shard_examples, *plan.splits.values()]
+    if not all(type(number) is int and number > 0 for number in numbers):
+        raise ValueError(f"sizes {numbers}")
+    if not set(plan.splits) <= set(SPLITS) or not plan.splits or not plan.configs:
+        raise ValueError(f"splits {list(plan.splits)}")

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 from filelock import FileLock, Timeout
 
-from mixgen.cards import CARD_FILE, is_ours, without_generated
+from mixgen.cards import CARD_FILE, is_ours, read_card, without_generated
 from mixgen.errors import OutputError
 from mixgen.files import write_whole
 from mixgen.training.checkpoint import (
@@ -262,7 +262,7 @@ def is_own_card(path: Path) -> bool:
 def _clear_card(path: Path) -> None:
     """Takes from a card what tells of the model before."""
     if path.exists() and is_own_card(path):
-        if left := without_generated(path.read_text(encoding="utf-8")):
+        if left := without_generated(read_card(path)):
             write_whole(path, left)
         else:
             path.unlink()
