@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from mixgen.commands import authoring, datasets, evaluate, tasks
+from mixgen.commands import authoring, chat, datasets, evaluate, tasks
 from mixgen.errors import MixgenError, printable
 from mixgen.launch import USER_ERROR
 
@@ -30,6 +30,7 @@ app.command("new-task")(authoring.new_task)
 app.command("export", context_settings=ANY_FLAG)(datasets.export)
 app.command("push-dataset")(datasets.push_dataset)
 app.command("eval")(evaluate.evaluate)
+app.command("chat")(chat.chat)
 app.command("report")(evaluate.report)
 
 

@@ -31,6 +31,7 @@ import mixgen.main
 from mixgen import MixConfig, RecipeError, cli
 from mixgen.cards import NAME
 from mixgen.cli import app
+from mixgen.commands import evaluate as evaluate_command
 from mixgen.errors import MixgenError, OutputError, TaskError
 from mixgen.evaluation.evaluate import Evaluator
 from mixgen.evaluation.generation import Generator
@@ -462,12 +463,14 @@ def test_python_that_comes_with_a_model_runs_only_if_it_is_trusted(run, tmp_path
     assert status == 2 and "--trust-remote-code runs it" in shown
     assert not (tmp_path / "was run").exists()
     for given in ((None, "calculator", True), (folder / "recipe.yaml", "calculator", False)):
-        assert [task.name for task in cli._tasks_of(str(folder), *given)] == ["calculator"]
+        assert [task.name for task in evaluate_command.tasks_to_try(str(folder), *given)] == [
+            "calculator"
+        ]
     assert (tmp_path / "was run").exists()
 
 
 def test_a_task_that_is_named_twice_is_tried_once(run):
-    (task,) = cli._tasks_of(str(run), None, "calculator, calculator", False)
+    (task,) = evaluate_command.tasks_to_try(str(run), None, "calculator, calculator", False)
     assert task.config.max_depth == 1
 
 

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 import mixgen.publishing.export
 from mixgen import OutputError, RecipeError, TaskError, configure_mix
 from mixgen.cli import app
+from mixgen.files import write_whole
 from mixgen.mixture.sources import block_examples
 from mixgen.publishing.dataset_card import command_of, write_card
 from mixgen.publishing.export import missing_shards, run_export, units_of
@@ -343,6 +344,7 @@ def test_a_plan_that_cannot_be_is_one_clear_error(settings, said):
         (["--num-examples=5", "--cacl_weight=2"], "did you mean '--calc_weight'"),
         (["--num-examples=5", "--num-prc=2"], "did you mean '--num-proc'"),
         (["--num-examples=5", "more"], "unexpected 'more'"),
+        (["--num-examples=5", "--license=MIT or so"], "--license must be an identifier"),
         (["--num-examples=5", "--output=README.md"], "README.md is no directory"),
         (["--num-examples=10_000_000_000_000"], "more than 100,000 shards of 50,000: larger ones"),
         (["--num-examples=5", "--calc_weight=-2"], "weight of calculator"),
@@ -500,6 +502,7 @@ def test_a_card_is_not_written_of_an_export_that_lacks_a_shard(export, tmp_path)
 
 def test_a_new_export_overwrites_the_old_ones_shards_and_nothing_else(export, tmp_path):
     folder = shutil.copytree(export, tmp_path / "data")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\nMy words.\n")
     for file in ("notes.txt", "mix/mine.parquet", "mix/train-00000-of-00003.parquet.txt"):
         (folder / file).write_text("mine")
     (folder / "mix" / ".train-00000-of-00003.parquet.host.1").write_text("left by a kill")
@@ -514,6 +517,8 @@ def test_a_new_export_overwrites_the_old_ones_shards_and_nothing_else(export, tm
         "test-00000-of-00001.parquet",
         "train-00000-of-00003.parquet.txt",
     ]
+    card = (folder / "README.md").read_text()
+    assert "My words." in card and "license: mit" in card
     assert not (folder / "tictactoe").exists()
     assert read_plan(folder).splits == {"test": 5}
 
@@ -559,6 +564,16 @@ def test_an_export_goes_on_where_its_task_file_has_moved(tmp_path):
     (tmp_path / "before" / "moved.py").rename(tmp_path / "after" / "moved.py")
     done = export_of("after")
     assert done.returncode == 0 and "Done." in done.stdout, done
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.readlink(f"/dev/fd/{number}")))
+    write_whole(tmp_path / "a.txt", "text")
+    assert synced == [str(tmp_path / f".a.txt.{os.getpid()}"), str(tmp_path)]
+    (tmp_path / "link.txt").symlink_to(tmp_path / "a.txt")
+    write_whole(tmp_path / "link.txt", "more")
+    assert (tmp_path / "a.txt").read_text() == "more" and (tmp_path / "link.txt").is_symlink()
 
 
 def test_two_processes_that_write_one_shard_at_once_leave_it_whole(export, tmp_path, monkeypatch):

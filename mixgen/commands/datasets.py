@@ -105,6 +105,8 @@ def export(
     part = _part(shard)
     if overwrite and part != (0, 1):
         raise RecipeError("--overwrite would delete other jobs' work: run it once with --plan-only")
+    if license is not None and not re.fullmatch(r"[a-z0-9.+-]+", license):
+        raise RecipeError(f"--license must be an identifier such as mit or cc-by-4.0: {license!r}")
     if num_examples is not None and num_tokens is not None:
         raise RecipeError("give --num-examples or --num-tokens, not both")
     print("Loading ...", file=sys.stderr, flush=True)

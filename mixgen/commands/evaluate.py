@@ -77,7 +77,7 @@ def evaluate(
     where = Path(checkpoint) if Path(checkpoint).is_dir() else Path()
     path = output or where / f"evaluation-{split}.json"
     _check_output(path, ".json")
-    chosen = _tasks_of(checkpoint, recipe, tasks, trust_remote_code)
+    chosen = tasks_to_try(checkpoint, recipe, tasks, trust_remote_code)
     print("Loading ...", file=sys.stderr, flush=True)
 
     import torch
@@ -208,7 +208,7 @@ def _check_output(path: Path, ending: str) -> None:
     raise OutputError(f"{path} cannot be written: {why}; --output names another file")
 
 
-def _tasks_of(
+def tasks_to_try(
     checkpoint: str, recipe: Path | None, names: str | None, trust_remote_code: bool
 ) -> list[Task]:
     """The tasks to try a model on, with the settings that it was trained with."""

@@ -253,7 +253,7 @@ def tasks_of(what: str) -> tuple[list[Task], list[Path]]:
         RecipeError: The recipe is wrong.
     """
     from mixgen.load import configured_tasks, task_files_of
-    from mixgen.tasks.registry import load_task_file, registered_tasks, task_class
+    from mixgen.tasks.registry import file_of, load_task_file, registered_tasks, task_class
 
     path = Path(what)
     if path.suffix in RECIPE_SUFFIXES:
@@ -262,10 +262,9 @@ def tasks_of(what: str) -> tuple[list[Task], list[Path]]:
             raise RecipeError(f"{path} gives no task a weight above 0")
         return found, task_files_of(path)
     if path.suffix == ".py":
-        before = registered_tasks()
         load_task_file(path)
-        new = [cls for name, cls in registered_tasks().items() if before.get(name) is not cls]
-        return [cls() for cls in new], [path.resolve()]
+        file = str(path.resolve())
+        return [cls() for cls in registered_tasks().values() if file_of(cls) == file], [path]
     if ":" not in what and what not in registered_tasks():
         names = [*registered_tasks(), *map(str, Path("recipes").glob("*.yaml"))]
         raise TaskError(f"unknown task {what!r}: {nearest(what, names)}; or name a file")

@@ -38,7 +38,7 @@ def register(cls: TaskClass) -> TaskClass:
         TaskError: The name or flag is missing, is no identifier, or belongs to another task; a
             setting has no default.
     """
-    where = f"task {cls.__name__} in {_file_of(cls)}"
+    where = f"task {cls.__name__} in {file_of(cls)}"
     for attribute in ("name", "flag"):
         value = getattr(cls, attribute, None)
         if (
@@ -54,10 +54,10 @@ def register(cls: TaskClass) -> TaskClass:
     for other in _REGISTRY.values():
         taken = {other.name, other.flag} & {cls.name, cls.flag}
         if taken and not (
-            other.__qualname__ == cls.__qualname__ and _file_of(other) == _file_of(cls)
+            other.__qualname__ == cls.__qualname__ and file_of(other) == file_of(cls)
         ):
             raise TaskError(
-                f"{where}: {taken.pop()!r} is the name or flag of the task in {_file_of(other)}"
+                f"{where}: {taken.pop()!r} is the name or flag of the task in {file_of(other)}"
             )
     _check_config(cls, where)
     _REGISTRY[cls.name] = cls
@@ -89,7 +89,8 @@ def _check_config(cls: type[Task], where: str) -> None:
             )
 
 
-def _file_of(cls: type[Task]) -> str:
+def file_of(cls: type[Task]) -> str:
+    """The file that a task is defined in."""
     return getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
 
 

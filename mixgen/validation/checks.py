@@ -21,9 +21,12 @@ from mixgen.tasks.trial import Trial, Turn
 from mixgen.validation.corruptions import broken_replies, corruptions
 
 NUM_DRAWS: Final = {"train": 5_000, "validation": 500, "test": 500}
+NUM_AGAIN: Final = 200  # examples that are drawn again
 NUM_SPOILED: Final = 100  # examples whose replies are spoiled
 NUM_MEASURED: Final = 2_000  # examples whose tokens are counted
 FEW_PROBLEMS: Final = 100
+SECONDS: Final = 5.0  # for the examples of a split; a slow task is checked by fewer
+LEAST: Final = 20
 SLOW: Final = 1_000  # examples a second; training on CPUs takes some 300, a GPU some 10,000
 ROLES: Final = ("user", "assistant", "tool")
 
@@ -62,13 +65,17 @@ def draw(task: Task) -> Drawn:
         TaskError: It cannot make them.
     """
     list(itertools.islice(task.stream(split="train", seed=1), 20))  # tables are made at first use
-    examples = {}
-    seconds = 0.0
+    examples: dict[str, list[Example]] = {}
+    seconds = {}
     for split, number in NUM_DRAWS.items():
+        examples[split] = []
         start = time.perf_counter()
-        examples[split] = list(itertools.islice(task.stream(split=split, seed=0), number))
-        seconds = seconds or time.perf_counter() - start
-    return Drawn(task, examples, NUM_DRAWS["train"] / seconds)
+        for example in itertools.islice(task.stream(split=split, seed=0), number):
+            examples[split].append(example)
+            seconds[split] = time.perf_counter() - start
+            if seconds[split] > SECONDS and len(examples[split]) >= LEAST:
+                break
+    return Drawn(task, examples, len(examples["train"]) / seconds["train"])
 
 
 # --- form ---
@@ -158,14 +165,14 @@ def check_purity(drawn: Drawn) -> str:
     stream = drawn.task.stream(split="train", seed=0)
     before = random.getstate()
     try:
-        for number in range(200):
+        for number in range(min(NUM_AGAIN, len(drawn.examples["train"]))):
             random.seed(number)  # noqa: TID251 - the noise that must not matter
             again.append(next(stream))
     finally:
         random.setstate(before)
-    if again != drawn.examples["train"][:200]:
+    if again != drawn.examples["train"][:NUM_AGAIN]:
         raise Fault("drawn again it is another one: draw from the `rng` of `sample` alone")
-    other = list(itertools.islice(drawn.task.stream(split="train", seed=1), 200))
+    other = list(itertools.islice(drawn.task.stream(split="train", seed=1), len(again)))
     if [one["messages"] for one in other] == [one["messages"] for one in again]:
         raise Fault("every seed gives the same examples: draw from the `rng` of `sample`")
     return "the same examples again, others by another seed"
@@ -189,8 +196,10 @@ def check_splits(drawn: Drawn) -> str:
 def check_problems(drawn: Drawn) -> str:
     """There are enough distinct problems."""
     counts = {split: len({one["key"] for one in drawn.examples[split]}) for split in SPLITS}
-    told = ", ".join(f"{counts[split]:,} of {NUM_DRAWS[split]:,} {split}" for split in SPLITS)
-    if counts["train"] < FEW_PROBLEMS:
+    told = ", ".join(
+        f"{counts[split]:,} of {len(drawn.examples[split]):,} {split}" for split in SPLITS
+    )
+    if counts["train"] < min(FEW_PROBLEMS, len(drawn.examples["train"])):
         raise Doubt(f"few are distinct: {told}")
     return told
 

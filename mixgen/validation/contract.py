@@ -17,7 +17,7 @@ from mixgen.errors import TaskError, one_line
 from mixgen.tasks.base import Task
 from mixgen.tasks.registry import load_task_file, task_class
 from mixgen.tasks.trial import blaming
-from mixgen.validation.checks import Doubt, Drawn, Fault, all_checks, draw
+from mixgen.validation.checks import NUM_AGAIN, Doubt, Drawn, Fault, all_checks, draw
 
 Status: TypeAlias = Literal["ok", "doubt", "fault"]
 OK: Final = "ok"
@@ -105,6 +105,6 @@ def digest_of(name: str, settings: str, *task_files: str) -> str:
     digest = blake2b(digest_size=8)
     with blaming(name, "Config"):
         task = cls(cls.Config(**json.loads(settings)))
-    for example in itertools.islice(task.stream(split="train", seed=0), 200):
+    for example in itertools.islice(task.stream(split="train", seed=0), NUM_AGAIN):
         digest.update(json.dumps(example).encode())
     return digest.hexdigest()

@@ -1,0 +1,178 @@
+"""The commands that show tasks and mixes and begin tasks: what they print, for people and pipes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from mixgen.cli import app
+from mixgen.tasks import registry
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = get_command(app).commands
+
+
+def command(*words: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    said = done.stdout + done.stderr
+    if done.exception and not isinstance(done.exception, SystemExit):
+        said += f"error: {done.exception}"
+    return done.exit_code, said
+
+
+def test_help_takes_under_half_a_second_and_imports_no_library():
+    program = (
+        "import sys; from mixgen.cli import main; sys.argv = ['mixgen', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules])"
+    )
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - start)
+        assert done.stdout.strip().endswith("[]") and "Usage" in done.stdout
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_help_has_an_example_of_flags_that_there_are(name):
+    text = COMMANDS[name].help
+    (example,) = re.findall(r"Example: (?:.* \| )?(mixgen .*)", text)
+    _, called, *words = shlex.split(example)
+    assert called == name
+    known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+    for word in words:
+        if word.startswith("-"):
+            flag = word.partition("=")[0]
+            assert flag in known | {"--calc_weight"}, flag
+
+
+def test_tasks_lists_all_tasks_a_line_each():
+    status, said = command("tasks")
+    head, *lines = said.splitlines()
+    assert status == 0 and head.split()[:3] == ["task", "weight", "settings"]
+    names = [line.split()[0] for line in lines]
+    assert names == list(registry.registered_tasks())
+    status, said = command("tasks", "--json")
+    found = {one["task"]: one for one in map(json.loads, said.splitlines())}
+    assert list(found) == names
+    assert found["calculator"]["weight"] == "--calc_weight"
+    assert found["calculator"]["examples/s"] > 1000
+
+
+def test_tasks_of_a_name_lists_its_settings():
+    status, said = command("tasks", "tictactoe")
+    assert status == 0 and "--ttt_set_up_rate" in said and "0.5" in said
+    status, said = command("tasks", "calculater")
+    assert status != 0 and "did you mean 'calculator'?" in said
+
+
+def test_preview_marks_what_is_trained_and_counts_tokens():
+    status, said = command("preview", "calculator", "-n", 2)
+    assert status == 0, said
+    heads = re.findall(
+        r"^(calculator-train-42-0-\d), key .*: (\d+) tokens, (\d+) of them", said, re.M
+    )
+    assert [head[0][-1] for head in heads] == ["0", "1"]
+    assert all(0 < int(trained) < int(total) for _, total, trained in heads)
+    assert said.count("«<|python_start|>") == 2 == said.count("<|assistant_end|>»")
+    assert "\x1b" not in said  # a pipe
+    status, said = command("preview", ROOT / "recipes/quickstart.yaml", "-n", 1, "--json")
+    assert [json.loads(line)["task"] for line in said.splitlines()] == ["calculator", "tictactoe"]
+
+
+def test_preview_counts_the_tokens_that_the_renderer_makes(mix, renderer):
+    from mixgen.encoding.preview import spans
+
+    for task in mix.tasks:
+        example = next(task.stream(split="train", seed=1))
+        found = list(spans(example, renderer))
+        ids, labels = renderer.encode(example)
+        assert sum(span.num_tokens for span in found) == len(ids)
+        assert sum(span.num_tokens for span in found if span.is_trained) == (labels >= 0).sum()
+        assert "".join(span.text for span in found) == renderer.tokenizer.decode(ids)
+        said = [span.speaker for span in found]
+        assert said[:3] == ["assistant", "user", "assistant"] and {"call", "tool"} <= set(said)
+        for span in found:
+            assert not (span.is_trained and span.speaker in ("user", "tool"))
+
+
+def test_mix_measures_what_a_recipe_asks_for():
+    recipe = ROOT / "recipes/quickstart.yaml"
+    status, said = command("mix", recipe, "-n", 3000, "--ttt_weight=1.0", "--json")
+    assert status == 0, said
+    lines = [line for line in said.splitlines() if line.startswith("{")]
+    calculator, tictactoe = map(json.loads, lines)
+    assert (calculator["asked"], tictactoe["asked"]) == (0.5, 0.5)
+    assert abs(calculator["drawn"] - 0.5) < 0.04  # 4 standard deviations
+    assert calculator["drawn"] + tictactoe["drawn"] == pytest.approx(1)
+    by_lengths = calculator["drawn"] * calculator["mean length"]
+    by_lengths /= by_lengths + tictactoe["drawn"] * tictactoe["mean length"]
+    assert calculator["of tokens"] == pytest.approx(by_lengths, abs=0.002)
+
+
+def test_mix_shows_each_stage_of_a_schedule_and_a_plot():
+    status, said = command("mix", ROOT / "recipes/gradual_tictactoe.yaml", "-n", 50)
+    assert status == 0, said
+    assert said.count("From step") == 4
+    calculator, tictactoe = re.findall(r"^\w+ +\|(.*)\|$", said, re.M)
+    assert len(calculator) == len(tictactoe) == 60
+    assert calculator[0] == "█" and tictactoe[0] == " "  # nothing of it at first
+    assert calculator[-1] == tictactoe[-1] == "▄"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["preview", "calculater"], "did you mean 'calculator'?"),
+        (["preview", "nothing.py"], "nothing.py is not a Python file that exists"),
+        (["preview", "recipes/quikstart.yaml"], "did you mean 'recipes/quickstart.yaml'?"),
+        (["preview", "calculator", "--split=trian"], "did you mean 'train'?"),
+        (["validate", "calculater"], "did you mean 'calculator'?"),
+        (["mix", "recipes/quickstart.yaml", "--calc_wieght=1"], "did you mean '--calc_weight'?"),
+        (["mix", "recipes/quickstart.yaml", "--max_seq_len=64"], "64 is too short"),
+        (["new-task", "my-task"], "must be a Python identifier"),
+        (["new-task", "calculator"], "choose another"),
+        (["new-task", "ttt"], "choose another"),
+        (["new-task", "thing", "--output=thing.txt"], "must end in .py"),
+        (["new-task", "thing", "--output=README.md/thing.py"], "cannot be written"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(words, said, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "mixgen", *words], capture_output=True, text=True, check=False
+    )
+    errors = [line for line in done.stderr.splitlines() if line != "Loading ..."]
+    assert done.returncode == 2 and len(errors) == 1, done
+    assert errors[0].startswith("error: ") and said in errors[0]
+
+
+def test_a_new_task_holds_the_contract_as_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, said = command("new-task", "counted_letters")
+    assert status == 0 and "mixgen validate counted_letters.py" in said
+    text = (tmp_path / "counted_letters.py").read_text()
+    status, said = command("new-task", "counted_letters")
+    assert status != 0 and "is there already" in said
+    assert (tmp_path / "counted_letters.py").read_text() == text
+    try:
+        status, said = command("validate", "counted_letters.py")
+        assert status == 0 and said.splitlines()[-1] == "It holds the contract.", said
+        assert len(said.splitlines()) <= 20  # one screen
+        registry.task_class("counted_letters")
+    finally:
+        registry._REGISTRY.pop("counted_letters", None)

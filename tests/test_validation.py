@@ -1,0 +1,270 @@
+"""`mixgen validate`: each fault of a task is found by its check, and a right task has none."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from typing import ClassVar
+
+import pytest
+from typer.testing import CliRunner
+
+from mixgen.cli import app
+from mixgen.tasks import registry
+from mixgen.tasks.base import Score, Task, assistant, call, judge, tool, user
+from mixgen.tasks.trial import Metric
+from mixgen.tools.session import EXPRESSION_SCHEMA, ExpressionSession
+from mixgen.validation import checks
+from mixgen.validation.contract import validate
+
+
+class Sums(Task):
+    """Sums of two numbers."""
+
+    name = flag = "sums"
+    schemas: ClassVar = [EXPRESSION_SCHEMA]
+
+    def numbers(self, rng):
+        return rng.randrange(1000), rng.randrange(1000)
+
+    def sample(self, rng):
+        one, other = self.numbers(rng)
+        answer = str(one + other)
+        return self.example(
+            key=self.key(one, other),
+            messages=[
+                user(f"What is {one} + {other}?"),
+                call(f"{one}+{other}"),
+                tool(answer),
+                assistant(f"{answer}."),
+            ],
+            answer=answer,
+        )
+
+    def key(self, one, other):
+        return f"{one}+{other}"
+
+    def tools(self):
+        return ExpressionSession()
+
+    def score(self, example, reply):
+        return judge(self.first_fault, example, reply)
+
+    def first_fault(self, example, reply):
+        return "" if list(reply) == example["messages"] else "another reply"
+
+
+def found(task, **settings):
+    return {one.check: (one.status, one.words) for one in validate(task, **settings)}
+
+
+def not_ok(task, **settings):
+    return {name: one for name, one in found(task, **settings).items() if one[0] != "ok"}
+
+
+@pytest.fixture
+def known():
+    """Puts a class of this file where other processes would find it."""
+    registry._REGISTRY["sums"] = Sums
+    yield
+    registry._REGISTRY.pop("sums")
+
+
+@pytest.mark.parametrize("name", sorted(registry.registered_tasks()))
+def test_every_registered_task_holds_the_contract(name):
+    checks = found(registry.task_class(name)(), max_seq_len=256)
+    assert len(checks) == 14
+    assert {status for status, _ in checks.values()} == {"ok"}, checks
+
+
+class Unsampled(Sums):
+    def sample(self, rng):
+        raise KeyError("numbers")
+
+
+class Shared(Sums):
+    def numbers(self, rng):
+        return random.randrange(1000), rng.randrange(1000)  # noqa: TID251
+
+
+class Frozen(Sums):
+    def numbers(self, rng):
+        return 7, random.Random(1).randrange(9)
+
+
+class Seedless(Sums):
+    def stream(self, *, split, seed, block=0):
+        return super().stream(split=split, seed=0, block=block)
+
+
+class Leaking(Sums):
+    made = 0
+
+    def key(self, one, other):
+        type(self).made += 1
+        return f"{one}+{other} {self.made}"
+
+    def numbers(self, rng):
+        return rng.randrange(10), rng.randrange(10)
+
+
+class Untrue(Sums):
+    def tools(self):
+        return type("Liar", (), {"call": lambda *given: "0"})()
+
+
+class Failing(Sums):
+    def tools(self):
+        return type("Liar", (), {"call": lambda *given: "error: no"})()
+
+
+class Lax(Sums):
+    def first_fault(self, example, reply):
+        right = reply[0] == example["messages"][0] and example["answer"] in reply[-1]["content"]
+        return "" if right else "another answer"
+
+
+class Strict(Sums):
+    def first_fault(self, example, reply):
+        return "never right"
+
+
+class Crashing(Sums):
+    def score(self, example, reply):
+        right = len(reply) == 4 and reply[3]["content"] == example["messages"][3]["content"]
+        return Score(value=float(right and list(reply) == example["messages"]))
+
+
+class Few(Sums):
+    def numbers(self, rng):
+        return rng.randrange(8), rng.randrange(8)
+
+
+class Long(Sums):
+    def sample(self, rng):
+        example = super().sample(rng)
+        example["messages"][0]["content"] += " 12345" * 200
+        return example
+
+
+class Slow(Sums):
+    def numbers(self, rng):
+        sum(range(60_000))
+        return super().numbers(rng)
+
+
+class Unkeyed(Sums):
+    def key(self, one, other):
+        return f"{one}+{other}" if one % 2 else ""
+
+
+class Unjson(Sums):
+    def sample(self, rng):
+        return super().sample(rng) | {"metadata": {1: 2}}
+
+
+class Unanswered(Sums):
+    def sample(self, rng):
+        return super().sample(rng) | {"answer": "42!"}
+
+
+class Undeclared(Sums):
+    schemas: ClassVar = []
+
+
+class Uncalled(Sums):
+    def sample(self, rng):
+        example = super().sample(rng)
+        del example["messages"][1]
+        return example
+
+
+class Blind(Sums):
+    def metrics(self, examples, trials):
+        return [Metric(name="exact", count=0, total=len(trials))]
+
+
+class Generous(Sums):
+    def metrics(self, examples, trials):
+        return [Metric(name="exact", count=len(trials), total=len(trials))]
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "status", "said"),
+    [
+        (Unsampled, "examples", "fault", "sample fails (KeyError: 'numbers')"),
+        (Shared, "streams", "fault", "drawn again it is another one"),
+        (Frozen, "examples", "fault", "too few distinct problems"),
+        (Seedless, "streams", "fault", "every seed gives the same examples"),
+        (Leaking, "splits", "fault", "one conversation has two keys"),
+        (Untrue, "tool outputs", "fault", "stands for '0'"),
+        (Failing, "tool outputs", "fault", "stands for 'error: no'"),
+        (Lax, "wrong replies", "fault", "score 1: cut by one; cut at 3; tag soup"),
+        (Lax, "forged replies", "doubt", "score 1: "),
+        (Strict, "right replies", "fault", "scores 0.0: never right"),
+        (Strict, "evaluation", "fault", "right replies have exact 0 of 50"),
+        (Crashing, "broken replies", "fault", "score raises KeyError"),
+        (Few, "distinct problems", "doubt", "few are distinct"),
+        (Long, "lengths", "fault", "more than max_seq_len 256"),
+        (Slow, "speed", "doubt", "below 1,000"),
+        (Unkeyed, "messages", "fault", "key and answer must not be empty"),
+        (Unjson, "messages", "fault", "round trip through JSON"),
+        (Unanswered, "answers", "doubt", "does not end with the answer '42!'"),
+        (Undeclared, "messages", "fault", "tool 'python' is not in `schemas`"),
+        (Uncalled, "messages", "fault", "must be followed by its tool's message"),
+        (Blind, "evaluation", "fault", "right replies have exact 0 of 50"),
+        (Generous, "evaluation", "fault", "a model that says nothing has"),
+    ],
+)
+def test_each_fault_is_found_by_its_check(cls, check, status, said, known, monkeypatch):
+    monkeypatch.setattr(checks, "SECONDS", 1.0)
+    shown = found(cls(), max_seq_len=256)
+    assert check in shown, shown
+    assert shown[check][0] == status and said in shown[check][1], shown[check]
+
+
+def test_a_right_task_of_ones_own_has_no_fault_and_the_same_class_of_it_is_judged_alone(known):
+    shown = not_ok(Sums(), max_seq_len=256)
+    assert set(shown) == {"other processes"}  # this file is not theirs
+    assert "unknown task 'sums'" in shown["other processes"][1]
+
+
+FILE = '''
+from mixgen.tasks.base import Score, Task, assistant, judge, user
+from mixgen.tasks.registry import register
+
+WORDS = WORD_SOURCE
+
+@register
+class Echo(Task):
+    """Say it again."""
+
+    name = flag = "echo_of_validation"
+
+    def sample(self, rng):
+        word = "".join(rng.choice(list(WORDS)) for _ in range(4))
+        return self.example(key=word, messages=[user(word), assistant(word)], answer=word)
+
+    def score(self, example, reply):
+        return judge(lambda e, r: "" if list(r) == e["messages"] else "another", example, reply)
+'''
+
+
+@pytest.mark.parametrize(
+    ("source", "status"), [("'abcdefghij'", 0), ("{'ab', 'cd', 'ef', 'gh', 'ij', 'kl'}", 1)]
+)
+def test_the_order_of_a_set_is_found_and_the_exit_code_tells(tmp_path, source, status):
+    path = tmp_path / "echo.py"
+    path.write_text(FILE.replace("WORD_SOURCE", source))
+    try:
+        done = CliRunner().invoke(app, ["validate", str(path), "--json"])
+        records = {one["check"]: one for one in map(json.loads, done.stdout.splitlines())}
+        assert done.exit_code == status, records
+        assert records["other processes"]["status"] == ("fault" if status else "ok")
+        told = CliRunner().invoke(app, ["validate", str(path)]).stdout.splitlines()
+        assert told[-1] == ("1 to mend." if status else "It holds the contract.")
+    finally:
+        registry._REGISTRY.pop("echo_of_validation", None)
+        for name in [name for name in sys.modules if name.startswith("mixgen_task_file_echo")]:
+            del sys.modules[name]
