@@ -10,7 +10,7 @@ import pytest
 import yaml
 from trained_model import trained_model
 
-from mixgen.commands.chat import AnyTools, Talk
+from mixgen.commands.chat import Talk
 from mixgen.commands.play import Game
 from mixgen.errors import RecipeError
 from mixgen.tasks._game_tree import game_tree
@@ -18,7 +18,7 @@ from mixgen.tasks._game_words import CELLS, PLACE, rows_code, turn_messages
 from mixgen.tasks.messages import assistant, user
 from mixgen.tasks.trial import Turn
 from mixgen.tools.board import EMPTY_BOARD, BoardSession, opponent, place, result, to_move
-from mixgen.tools.session import ExpressionSession
+from mixgen.tools.session import ExpressionSession, JoinedTools
 
 
 class Player:
@@ -132,12 +132,12 @@ def test_json_has_the_messages_of_each_turn(capsys):
 
 
 def test_a_call_goes_to_the_first_tool_that_takes_it():
-    tools = AnyTools([ExpressionSession, BoardSession])
+    tools = JoinedTools([ExpressionSession, BoardSession])
     assert tools.call("python", {"code": "6*7"}) == "42"
     assert tools.call("python", {"code": "board[1][1]='X'\nprint(board)"}) == "...\n.X.\n...\n"
     assert tools.call("python", {"code": "1/0"}) == "error: division by zero"
     assert tools.call("python", {"code": "board[0][0]='O'\nprint(board)"})[:1] == "O"
-    assert AnyTools([]).call("python", {"code": "1"}).startswith("error")
+    assert JoinedTools([]).call("python", {"code": "1"}).startswith("error")
 
 
 def test_the_board_is_drawn_with_its_result():

@@ -27,6 +27,7 @@ LEVELS = {
     "publishing": 7,
     "flags": 8,
     "recipe": 8,
+    "rewards": 9,
     "load": 9,
     "launch": 9,
     "start": 9,

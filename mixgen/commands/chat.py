@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mixgen.commands.console import make_console, say
 from mixgen.errors import RecipeError, nearest, printable
-from mixgen.tools.session import NoTools
+from mixgen.tools.session import JoinedTools
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mixgen.commands.play import Game
     from mixgen.tasks.messages import Message
     from mixgen.tasks.trial import Turn
-    from mixgen.tools.session import ToolSession
 
 HELP: Final = (
     "Each line is a conversation of its own (with --multi-turn, one goes on: /new begins another). "
@@ -27,26 +26,6 @@ HELP: Final = (
 )
 COMMANDS: Final = ("/play", "/new", "/help", "/quit")
 STYLES: Final = {"call": "green", "tool": "yellow", "assistant": "bold"}
-
-
-class AnyTools:
-    """The tools of several tasks as one: a call goes to the first that does not refuse it.
-
-    A call that fails changes nothing, so each keeps its own state.
-    """
-
-    def __init__(self, makers: Sequence[Callable[[], ToolSession]]) -> None:
-        self.sessions = [make() for make in makers]
-
-    def call(self, name: str, arguments: Mapping[str, Any]) -> str:
-        """See `ToolSession.call`."""
-        refusal = ""
-        for session in self.sessions:
-            output = session.call(name, arguments)
-            if not output.startswith("error"):
-                return output
-            refusal = refusal or output
-        return refusal or NoTools().call(name, arguments)
 
 
 def chat(
@@ -95,7 +74,7 @@ def chat(
 
     def answer(messages: Sequence[Message]) -> Turn:
         makers = [task.tools for task in chosen]
-        return generator.turns([messages], lambda: AnyTools(makers))[0]
+        return generator.turns([messages], lambda: JoinedTools(makers))[0]
 
     talk = Talk(answer, keeps=multi_turn, as_json=as_json)
     if sys.stdin.isatty():

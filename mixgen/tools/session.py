@@ -6,7 +6,7 @@ text: a value or `error: ...`. The same sessions serve generation, scoring and e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from mixgen.tools.expression import ToolError, evaluate, format_value
@@ -72,6 +72,29 @@ class NoTools:
     def call(self, name: str, arguments: Mapping[str, Any]) -> str:
         """See `ToolSession.call`."""
         return "error: there are no tools"
+
+
+class JoinedTools:
+    """The tools of several tasks as one: a call goes to the first that does not refuse it.
+
+    A call that fails changes nothing, so each keeps its own state.
+
+    Args:
+        makers: What makes the tools of each (`Task.tools`).
+    """
+
+    def __init__(self, makers: Iterable[Callable[[], ToolSession]]) -> None:
+        self.sessions = [make() for make in makers]
+
+    def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """See `ToolSession.call`."""
+        refusal = ""
+        for session in self.sessions:
+            output = session.call(name, arguments)
+            if not output.startswith("error"):
+                return output
+            refusal = refusal or output
+        return refusal or NoTools().call(name, arguments)
 
 
 EXPRESSION_SCHEMA: Final = python_schema(
