@@ -173,7 +173,7 @@ def push_dataset(
     """
     from mixgen.publishing.export import missing_shards
     from mixgen.publishing.hub import push_folder, push_summary
-    from mixgen.publishing.plan import CARD_FILES, read_plan
+    from mixgen.publishing.plan import CARD_FILES, config_of, read_plan
 
     plan = read_plan(folder)
     num_missing = missing_shards(plan, folder)
@@ -190,7 +190,7 @@ def push_dataset(
             message=f"Upload {', '.join(plan.configs)}, made by mixgen",
             private=private or None,
             revision=revision,
-            delete_patterns=[f"{config}/*.parquet" for config in plan.configs],
+            delete_patterns=[f"{config_of(config)}/*.parquet" for config in plan.configs],
             say=lambda words: print(words, file=sys.stderr, flush=True),
         )
     except KeyboardInterrupt:

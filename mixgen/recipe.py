@@ -294,8 +294,9 @@ def _resolve(
         }
     }
     for task in schedule.tasks:
-        if settings := dataclasses.asdict(task.config):
-            resolved[task.name] = settings
+        settings = dataclasses.asdict(task.config)
+        if given_ones := {key: value for key, value in settings.items() if value is not None}:
+            resolved[task.name] = given_ones
     own = [key for key in type(config).__annotations__ if key not in UNRESOLVED]
     fields = {field.name: field for field in dataclasses.fields(config)}
     given = {**given, "adaptive": config.adaptive}  # all of its settings

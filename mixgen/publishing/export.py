@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from mixgen.errors import OutputError, one_line
 from mixgen.mixture.weights import Mix
-from mixgen.publishing.plan import PLAN_FILE, Plan, Shard, read_plan
+from mixgen.publishing.plan import PLAN_FILE, Plan, Shard, config_of, read_plan
 from mixgen.publishing.shards import Seen, is_whole, write_shard
 
 POLL_SECONDS = 0.2
@@ -93,10 +93,11 @@ def delete_export(folder: Path) -> None:
     plan = read_plan(folder)
     try:
         for config in plan.configs:
-            for path in (folder / config).glob("*.parquet*"):  # also those that a kill has left
+            directory = folder / config_of(config)
+            for path in directory.glob("*.parquet*"):  # also those that a kill has left
                 path.unlink()
             with suppress(OSError):  # it holds something else
-                (folder / config).rmdir()
+                directory.rmdir()
         (folder / PLAN_FILE).unlink()
     except OSError as error:
         raise OutputError(f"{error.filename} cannot be deleted: {error.strerror}") from error

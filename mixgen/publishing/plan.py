@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -95,7 +96,17 @@ class Plan:
     def path(self, config: str, shard: Shard) -> Path:
         """Where a shard of a dataset config is, relative to the export's directory."""
         total = self.num_shards(shard.split)
-        return Path(config) / f"{shard.split}-{shard.number:05d}-of-{total:05d}.parquet"
+        return Path(config_of(config)) / f"{shard.split}-{shard.number:05d}-of-{total:05d}.parquet"
+
+
+def config_of(task: str) -> str:
+    """The name of a task's dataset config and directory: neither may hold a colon.
+
+    Example:
+        >>> config_of("calculator"), config_of("reasoning_gym:chain_sum")
+        ('calculator', 'reasoning_gym-chain_sum')
+    """
+    return re.sub(r"[^\w.-]", "-", task)
 
 
 def make_plan(
@@ -126,6 +137,14 @@ def make_plan(
     names = [task.name for task in mix.active]
     if MIX in names:
         raise RecipeError(f"a task called {MIX!r} cannot be exported: that is the whole mix's name")
+    for name, other in itertools.combinations(names, 2):
+        if (
+            config_of(name).casefold() == config_of(other).casefold()
+        ):  # directories, on some systems
+            raise RecipeError(
+                f"tasks {name!r} and {other!r} would both be dataset config {config_of(name)!r}: "
+                "export one without the other"
+            )
     for split, number in splits.items():
         if split not in SPLITS:
             raise RecipeError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
