@@ -12,7 +12,6 @@ import copy
 import dataclasses
 import decimal
 import random
-import re
 import sys
 from collections.abc import Sequence
 from types import UnionType
@@ -27,8 +26,7 @@ from mixgen.tasks.base import Example, Message, Score, Task, assistant, judge, u
 PREFIX: Final = "reasoning_gym"
 MAX_TRIES: Final = 1000  # entries in a row that cannot be used before the settings are given up
 MAX_FACT_BYTES: Final = 500  # of one of an entry's facts, as JSON
-MAX_REPLY_CHARS: Final = 10_000  # of an answer that the library is asked about
-HUGE: Final = re.compile(r"[eE][\s+-]*[\d_,]{4}")  # exponents that it would write out in full
+MAX_REPLY_CHARS: Final = 10_000  # of a reply that the library is asked about
 HIDDEN: Final = {"seed", "size", "weight"}
 PLAIN: Final = (int, float, bool, str)
 OPTIONAL: Final = (Union, UnionType)
@@ -83,8 +81,8 @@ class GeneratedTask(Task):
         wrong = f"not {example['answer']!r:.200}"
         if self.generator in EXACT:
             return Score(value=0.0, reason=wrong)
-        if len(text) > MAX_REPLY_CHARS or HUGE.search(text):
-            return Score(value=0.0, reason=f"{wrong}, and too long or too large a number to ask")
+        if len(text) > max(MAX_REPLY_CHARS, 2 * len(example["answer"])):
+            return Score(value=0.0, reason=f"{wrong}, and too long")
         entry = self._entry(int(example["metadata"]["seed"]))
         if _key(entry["question"]) != example["key"]:
             raise TaskError(
@@ -152,6 +150,11 @@ def named_by(flag: str) -> str | None:
         wanted = flag.removesuffix("_weight")
         raise TaskError(f"unknown flag --{PREFIX}_{flag}: {near(wanted)}")
     return max(found, key=len)
+
+
+def generators() -> list[str]:
+    """All generators of the library, those that are refused too."""
+    return sorted(_known())
 
 
 def near(generator: str) -> str:

@@ -37,16 +37,21 @@ REFUSED: Final = {
 _EVAL: Final = "runs the reply as Python"
 
 EXACT: Final = {
+    "advanced_geometry": "passes over what follows the first two numbers",
     "binary_matrix": _EVAL,
     "calendar_arithmetic": "gives over 1 for any number where the answer is negative",
+    "coin_flip": "gives 1 for 0 where the probability is small, and writes 1e999999999 out in full",
     "complex_arithmetic": "gives 1 for nan",
+    "decimal_arithmetic": "gives 1 for a last digit that is wrong by 1",
     "figlet_font": "gives 1 for ten right letters",
+    "fraction_simplification": "passes over what follows a LaTeX fraction",
     "game_of_life": "gives 1 where rows or cells are added",
     "game_of_life_halting": "gives 1 for any text",
     "gsm_symbolic": "reads the first number in a text, without its sign",
     "intermediate_integration": _EVAL,
     "letter_jumble": "gives 1 where words are added",
     "number_sorting": "gives 1 for a list of NaN, and for numbers that are wrong by 1",
+    "polynomial_equations": "passes over what it cannot read",
     "simple_integration": _EVAL,
     "spell_backward": "gives over 1, by rounding, where letters are added",
     "spiral_matrix": _EVAL,
