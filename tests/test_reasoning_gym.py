@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
+import builtins
 import copy
 import decimal
 import hashlib
-import inspect
 import itertools
 import json
 import os
@@ -29,8 +28,10 @@ from test_export import command
 from test_task_contract import broken_replies, corruptions
 
 from mixgen import RecipeError, TaskError, configure_mix, load_mixture
+from mixgen.load import mix_of_recipe
 from mixgen.mixture.tables import table_of
-from mixgen.publishing.plan import make_plan
+from mixgen.publishing.export import delete_export
+from mixgen.publishing.plan import make_plan, read_plan
 from mixgen.recipe import parse_recipe
 from mixgen.tasks import _reasoning_gym as adapter
 from mixgen.tasks import registry
@@ -226,45 +227,43 @@ def test_a_task_is_copied_to_other_processes():
         assert again.sample(random.Random(3)) == task.sample(random.Random(3))
 
 
-def test_no_scorer_that_is_asked_runs_a_reply_as_python():
-    asked = [name for name in WORKING if name not in {*EXACT, *OWN_RULES}]
-    assert len(asked) > 50
-    runs = {"eval", "exec", "compile", "parse_expr", "sympify", "literal_eval", "S"}
-    own_data_only = {"bitwise_arithmetic"}  # `verify_solution` evaluates the problem, not the reply
-    for name in asked:
-        source = inspect.getsource(adapter._known()[name][0].score_answer)
-        called = {
-            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            for node in ast.walk(ast.parse(inspect.cleandoc(source)))
-            if isinstance(node, ast.Call)
-        }
-        assert not called & runs or name in own_data_only, name
-
-
+MARK = "mine + 1"  # what would be found in a source that is run
 NASTY = (
     *(text for texts in ATTACKS.values() for text in texts),
     *("nan", "NaN", "-inf", "1e999999999", "-1e9,999,999", "[NaN]", "[" * 5000, '{"a":' * 1000),
     *("9" * 5000, "(" * 5000, "x" * 9999, "A ∧ " * 2000 + "A", "R" * 9000, "\0", "٣", "1 " * 4900),
     *("Move disk 1 from Peg 1 to Peg 2\n" * 300, "UDLR" * 2000, "fill A", '["fill A"]' * 500, "No"),
-    "0/0",
+    *("0/0", MARK),
 )
 
 
-def test_nasty_replies_neither_raise_nor_hang_nor_are_right():
-    for generator in FAST:
+@pytest.mark.parametrize(("generators", "_count"), QUICK_OR_SLOW)
+def test_nasty_replies_neither_raise_nor_hang_nor_are_right_nor_run(
+    generators, _count, monkeypatch, capsys
+):
+    run = []
+    for name, real in (("eval", eval), ("exec", exec)):
+
+        def spy(source, *more, real=real):
+            run.append(source)
+            return real(source, *more)
+
+        monkeypatch.setattr(builtins, name, spy)
+    for generator in generators:
         task = make(generator)
-        example = next(
-            one
-            for number in itertools.count()
-            if (one := task.sample(random.Random(number)))["answer"] not in NASTY
-        )
+        (example,) = examples_of(generator, 1)
+        entry = task._entry(int(example["metadata"]["seed"]))
+        monkeypatch.setattr(task, "_entry", lambda _, entry=entry: copy.deepcopy(entry))
         for text in NASTY:
-            if not text.strip() or re.fullmatch(r"[\d.٣-]+", text):
-                continue
-            begin = time.process_time()
-            score = task.score(example, reply_of(example, text))
-            assert score.value == 0 and score.reason, (generator, text)
-            assert time.process_time() - begin < 2, (generator, text)
+            # The shortest ones may be right: a number, a letter.
+            if len(text.strip()) > 1 and text.strip() != example["answer"]:
+                begin = time.process_time()
+                score = task.score(example, reply_of(example, text))
+                assert time.process_time() - begin < 2, (generator, text)
+                assert not score.value or re.fullmatch(r"[\d.]+|No", text), (generator, text)
+                assert score.value or score.reason
+    assert not [source for source in run if "mine" in str(source)]
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("generator", ["chain_sum", "group_anagrams", "quantum_lock", "survo"])
@@ -338,19 +337,10 @@ def test_another_right_answer_is_right():
 def test_expressions_are_worked_out_without_eval(generator):
     rule = OWN_RULES[generator]
     facts = {"numbers": [10, 4, 2, 2], "target": 24}
-    right = ("2*10 + 4*2/2", "2*10 + (4+2-2)", "(10 - 2)*(4 - 2) + 8 - 8")
-    assert [rule(text, facts) for text in right] == [False, True, False]
     assert rule("(10 + 4 - 2)*2", facts)
-    wrong = (
-        "24",
-        "10 + 4*2 + 2",
-        "10 + 10 + 4",
-        "(10+4-2)*2*2/2",
-        "__import__('os')",
-        "(" * 999,
-        "",
-    )
-    assert not any(rule(text, facts) for text in wrong)
+    assert rule("2*(10 - 2 + 4)", facts)
+    wrong = ("24", "10 + 4*2 + 2", "10 + 10 + 4", "(10+4-2)*2*2/2", "2*10 + 4*2/2 + 0", "")
+    assert not any(rule(text, facts) for text in (*wrong, "__import__('os')", "(" * 999))
 
 
 def test_a_reply_is_not_judged_by_another_entry():
@@ -511,23 +501,17 @@ def test_a_mixture_of_generators_streams(recipe):
 
 def test_an_export_is_read_by_the_names_of_its_configs(recipe, tmp_path):
     folder = tmp_path / "data"
-    words = ["export", f"--recipe={recipe}", "--splits=train=200,test=20", f"--output={folder}"]
-    flags = ["--shard_examples=100", "--num_proc=2", "--reasoning_gym_chain_sum_max_terms=4"]
-    status, shown = command(*words, *flags)
+    words = ["export", f"--recipe={recipe}", "--splits=train=60", f"--output={folder}"]
+    status, shown = command(*words, "--reasoning_gym_chain_sum_max_terms=4")
     assert status == 0, shown
     read = load_dataset(str(folder), "reasoning_gym-chain_sum", cache_dir=str(tmp_path / "cache"))
     assert set(read["train"]["task"]) == {"reasoning_gym:chain_sum"}
-    terms = {len(re.findall(r"\d+", key)) for key in read["train"]["key"]}
-    assert terms == {3, 4}
-    kept = (folder / "recipe.yaml").read_text()
-    again = ["export", f"--recipe={folder / 'recipe.yaml'}", "--splits=train=200,test=20"]
-    status, shown = command(*again, "--shard_examples=100", f"--output={tmp_path / 'again'}")
-    assert status == 0, shown
-    for path in folder.rglob("*.parquet"):
-        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(folder)).read_bytes()
-    status, shown = command(*words, "--overwrite")
-    assert status == 0, shown
-    assert kept != (folder / "recipe.yaml").read_text()
+    assert {len(re.findall(r"\d+", key)) for key in read["train"]["key"]} == {3, 4}
+    # The recipe that it holds makes the same plan again; what is unset is left out of it.
+    mix = mix_of_recipe(folder / "recipe.yaml")
+    assert make_plan(mix, splits={"train": 60}) == read_plan(folder)
+    delete_export(folder)
+    assert not list(folder.rglob("*.parquet"))
 
 
 def test_tasks_whose_configs_would_have_one_name_are_refused():
