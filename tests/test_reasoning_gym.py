@@ -118,6 +118,7 @@ def test_every_generator_makes_examples_that_it_scores_1_and_other_answers_0(gen
         examples = examples_of(generator, count)
         table = table_of([{**one, "id": str(number)} for number, one in enumerate(examples)])
         assert table.num_rows == count
+        assert len({one["key"] for one in examples}) > 1, generator
         for example, other in itertools.pairwise(examples):
             assert example["split"] == split_of(task.name, example["key"])
             assert example["key"] == " ".join(example["messages"][0]["content"].split())
@@ -189,6 +190,16 @@ def test_an_example_is_a_pure_function_of_its_stream(generators, count, capsys):
     assert json.loads(said) == here
 
 
+def test_entries_without_an_answer_are_passed_over(monkeypatch):
+    task = make("chain_sum")
+    made = task._entry
+    answers = iter([None, "", " ", 7])
+    monkeypatch.setattr(
+        task, "_entry", lambda seed: {**made(seed), **{"answer": a for a in [next(answers, "8")]}}
+    )
+    assert task.sample(random.Random(0))["answer"] == "8"
+
+
 def test_streams_of_other_seeds_share_no_example():
     """The library's own `seed + index` makes the stream of seed 43 that of 42, shifted by one."""
     task = make("chain_sum", min_digits=4)
@@ -212,11 +223,20 @@ def test_splits_share_no_question():
 
 
 def test_threads_share_a_task_without_disturbing_each_other():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # seconds
+    try:
+        share_tasks_between_threads()
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def share_tasks_between_threads() -> None:
     for generator in ("chain_sum", "survo", "gsm_symbolic", "decimal_arithmetic"):
         task = make(generator)
-        alone = [task.sample(random.Random(number)) for number in range(64)]
+        alone = [task.sample(random.Random(number)) for number in range(200)]
         with ThreadPoolExecutor(8) as pool:
-            together = list(pool.map(lambda n, t=task: t.sample(random.Random(n)), range(64)))
+            together = list(pool.map(lambda n, t=task: t.sample(random.Random(n)), range(200)))
         assert together == alone
 
 
