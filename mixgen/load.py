@@ -11,9 +11,8 @@ from mixgen.flags import COMMAND_LINE, WEIGHTS, flatten, make_parser, parse_flag
 from mixgen.mixture.schedule import Points
 from mixgen.mixture.sources import interleaved
 from mixgen.mixture.weights import Mix, configure_mix
-from mixgen.recipe import find_task_file, list_of_files, make_tasks, read_recipe
+from mixgen.recipe import known_tasks, list_of_files, make_tasks, read_recipe
 from mixgen.tasks.base import Task
-from mixgen.tasks.registry import load_task_file, registered_tasks
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -99,18 +98,11 @@ def mix_of_recipe(path: Path, flags: Sequence[str] = ()) -> Mix:
     return Mix(tasks=tuple(made), weights=tuple(weights[0][1] for weights in points))
 
 
-def task_files_of(path: Path) -> list[Path]:
-    """The task files that a recipe names, as absolute paths."""
-    return [find_task_file(file, path) for file in list_of_files(read_recipe(path), path)]
-
-
 def _tasks_of_recipe(path: Path, flags: Sequence[str] = ()) -> tuple[list[Task], list[Points]]:
     content = read_recipe(path)
-    for file in task_files_of(path):
-        load_task_file(file)
     if WEIGHTS not in content:
         raise RecipeError(f"{path}: no weights")
-    tasks = registered_tasks()
+    tasks, _ = known_tasks(content, path, flags)
     known = sections(tasks)
     content = {key: value for key, value in content.items() if key in known}
     parser = make_parser(tasks)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,7 +36,13 @@ from mixgen.flags import (
 from mixgen.mixture.adaptive import AdaptiveConfig, AdaptiveSchedule
 from mixgen.mixture.schedule import Points, Schedule, read_points
 from mixgen.tasks.base import Task
-from mixgen.tasks.registry import load_task_file, registered_tasks
+from mixgen.tasks.registry import (
+    adapted_on,
+    is_adapted,
+    load_task_file,
+    registered_tasks,
+    task_class,
+)
 
 if TYPE_CHECKING:
     from mixgen.training.config import MixConfig
@@ -118,14 +124,10 @@ def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = No
     words = [word for word in argv if word != "--"]
     path = Path(words.pop(0)) if words and not words[0].startswith("-") else None
     content = read_recipe(path) if path else {}
-    task_files = [find_task_file(file, path) for file in list_of_files(content, path)]
-    task_files += [Path(file).resolve() for file in task_files_on(words)]
-    for file in task_files:
-        load_task_file(file)
+    tasks, task_files = known_tasks(content, path, words, constants or {})
 
     from mixgen.training.config import MixConfig
 
-    tasks = registered_tasks()
     parser = make_parser(tasks, MixConfig)
     if "-h" in words or "--help" in words:
         parser.print_help()
@@ -156,6 +158,47 @@ def parse_recipe(argv: Sequence[str], constants: Mapping[str, float] | None = No
     schedule = _make_schedule(made, points, source, config)
     resolved = _resolve(schedule, config, given, task_files)
     return Recipe(name=name, schedule=schedule, config=config, resolved=resolved)
+
+
+def known_tasks(
+    content: Mapping[str, Any],
+    path: Path | None,
+    words: Sequence[str] = (),
+    constants: Collection[str] = (),
+) -> tuple[Mapping[str, type[Task]], list[Path]]:
+    """All tasks that may be named, those of task files and adapters too, before flags are made.
+
+    Args:
+        content: A recipe's content.
+        path: Its file.
+        words: The flags of a command line.
+        constants: More names of tasks.
+
+    Returns:
+        The tasks by name, and the task files.
+
+    Raises:
+        RecipeError: `task_files` is no list.
+        TaskError: A task file is wrong, or an adapter has no task of a name.
+    """
+    task_files = [find_task_file(file, path) for file in list_of_files(content, path)]
+    task_files += [Path(file).resolve() for file in task_files_on(words)]
+    for file in task_files:
+        load_task_file(file)
+    weights = content.get(WEIGHTS)
+    named = [*content, *(weights if isinstance(weights, Mapping) else ())]
+    for names, source in (
+        (constants, CONSTANTS),
+        (named, str(path)),
+        (adapted_on(words), COMMAND_LINE),
+    ):
+        try:
+            for name in names:
+                if is_adapted(name):
+                    task_class(name)
+        except TaskError as error:
+            raise TaskError(f"{source}: {error}") from error
+    return registered_tasks(), task_files
 
 
 def list_of_files(content: Mapping[str, Any], path: Path | None) -> list[str]:
@@ -251,8 +294,9 @@ def _resolve(
         }
     }
     for task in schedule.tasks:
-        if settings := dataclasses.asdict(task.config):
-            resolved[task.name] = settings
+        settings = dataclasses.asdict(task.config)
+        if given_ones := {key: value for key, value in settings.items() if value is not None}:
+            resolved[task.name] = given_ones
     own = [key for key in type(config).__annotations__ if key not in UNRESOLVED]
     fields = {field.name: field for field in dataclasses.fields(config)}
     given = {**given, "adaptive": config.adaptive}  # all of its settings

@@ -530,7 +530,7 @@ def test_a_new_export_overwrites_the_old_ones_shards_and_nothing_else(export, tm
         {"splits": {}},
         {"splits": {"trian": 5}},
         {"shard_examples": 0},
-        {"configs": ["../mix"]},
+        {"configs": [".."]},
         {"configs": []},
         {"configs": [["mix"]]},
         {"configs": 7},

@@ -6,6 +6,7 @@ import math
 import re
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,6 +18,7 @@ from mixgen.launch import INTERRUPTED
 
 if TYPE_CHECKING:
     from mixgen.mixture.weights import Mix
+    from mixgen.tasks.base import Task
 
 EXAMPLE: Final = (
     "mixgen export --recipe recipes/default.yaml --num-examples 100_000 --output data/default"
@@ -111,16 +113,14 @@ def export(
         raise RecipeError("give --num-examples or --num-tokens, not both")
     print("Loading ...", file=sys.stderr, flush=True)
 
-    from mixgen.load import mix_of_recipe, task_files_of
+    from mixgen.load import mix_of_recipe
     from mixgen.publishing.dataset_card import write_card
     from mixgen.publishing.export import delete_shards, missing_shards, num_units, run_export
     from mixgen.publishing.plan import SHARD_EXAMPLES, make_plan, save_plan
-    from mixgen.recipe import read_recipe
-    from mixgen.tasks.registry import load_task_file
+    from mixgen.recipe import known_tasks, read_recipe
 
-    for file in task_files_of(recipe):
-        load_task_file(file)
-    _check_flags(context)
+    tasks, task_files = known_tasks(read_recipe(recipe), recipe, context.args)
+    _check_flags(context, tasks)
     mix = mix_of_recipe(recipe, context.args)
     if seed is None:
         seed = _seed_of(recipe, read_recipe(recipe).get("seed", 42))
@@ -130,7 +130,7 @@ def export(
         mix,
         splits=_split_sizes(splits, num_examples),
         seed=seed,
-        task_files=[str(file) for file in task_files_of(recipe)],
+        task_files=[str(file) for file in task_files],
         shard_examples=shard_examples or SHARD_EXAMPLES,
         distinct=_names(distinct),
         configs=None if configs is None else _names(configs),
@@ -176,7 +176,7 @@ def push_dataset(
     """
     from mixgen.publishing.export import missing_shards
     from mixgen.publishing.hub import push_folder, push_summary
-    from mixgen.publishing.plan import CARD_FILES, read_plan
+    from mixgen.publishing.plan import CARD_FILES, config_of, read_plan
     from mixgen.tasks.base import SPLITS
 
     plan = read_plan(folder)
@@ -195,7 +195,7 @@ def push_dataset(
             private=private or None,
             revision=revision,
             delete_patterns=[
-                f"{config}/{split}-{DIGITS}-of-{DIGITS}.parquet"
+                f"{config_of(config)}/{split}-{DIGITS}-of-{DIGITS}.parquet"
                 for config in plan.configs
                 for split in SPLITS
             ],
@@ -207,14 +207,12 @@ def push_dataset(
     print(push_summary(pushed))
 
 
-def _check_flags(context: typer.Context) -> None:
+def _check_flags(context: typer.Context, tasks: Mapping[str, type[Task]]) -> None:
     """Refuses what is neither an option of the command nor, perhaps, a flag of a task."""
     from mixgen.flags import sections
-    from mixgen.tasks.registry import registered_tasks
 
     options = {option for parameter in context.command.params for option in parameter.opts}
-    tasks = [flag for flags in sections(registered_tasks()).values() for flag in flags.values()]
-    options |= {f"--{flag}" for flag in tasks}
+    options |= {f"--{flag}" for flags in sections(tasks).values() for flag in flags.values()}
     for number, word in enumerate(context.args):
         flag = word.partition("=")[0]
         if not word.startswith("--") and (number == 0 or "=" in context.args[number - 1]):

@@ -252,20 +252,27 @@ def tasks_of(what: str) -> tuple[list[Task], list[Path]]:
         TaskError: There is no such task.
         RecipeError: The recipe is wrong.
     """
-    from mixgen.load import configured_tasks, task_files_of
-    from mixgen.tasks.registry import file_of, load_task_file, registered_tasks, task_class
+    from mixgen.load import configured_tasks
+    from mixgen.recipe import known_tasks, read_recipe
+    from mixgen.tasks.registry import (
+        file_of,
+        is_adapted,
+        load_task_file,
+        registered_tasks,
+        task_class,
+    )
 
     path = Path(what)
     if path.suffix in RECIPE_SUFFIXES:
         found = configured_tasks(path)
         if not found:
             raise RecipeError(f"{path} gives no task a weight above 0")
-        return found, task_files_of(path)
+        return found, known_tasks(read_recipe(path), path)[1]
     if path.suffix == ".py":
         load_task_file(path)
         file = str(path.resolve())
         return [cls() for cls in registered_tasks().values() if file_of(cls) == file], [path]
-    if ":" not in what and what not in registered_tasks():
+    if not is_adapted(what) and what not in registered_tasks():
         names = [*registered_tasks(), *map(str, Path("recipes").glob("*.yaml"))]
         raise TaskError(f"unknown task {what!r}: {nearest(what, names)}; or name a file")
     return [task_class(what)()], []

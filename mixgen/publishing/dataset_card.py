@@ -32,7 +32,7 @@ from mixgen.encoding.tokenizer import train_tokenizer
 from mixgen.errors import OutputError
 from mixgen.files import replace, write_whole
 from mixgen.mixture.tables import features
-from mixgen.publishing.plan import MIX, PLOT_FILE, RECIPE_FILE, Plan
+from mixgen.publishing.plan import MIX, PLOT_FILE, RECIPE_FILE, Plan, config_of
 from mixgen.tasks.base import Example
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _header(plan: Plan, configs: list[ConfigFacts], license: str | None) -> dict
 
 def _config_facts(plan: Plan, name: str, folder: Path) -> ConfigFacts:
     facts = ConfigFacts(
-        name=name,
+        name=config_of(name),
         num_examples=dict.fromkeys(plan.splits, 0),
         num_bytes=dict.fromkeys(plan.splits, 0),
         dataset_bytes=dict.fromkeys(plan.splits, 0),
@@ -310,7 +310,9 @@ def _length_figure(tasks: list[TaskFacts]) -> Figure:
 def _recipe_of(plan: Plan) -> dict[str, Any]:
     """The mix as the content of a recipe."""
     recipe: dict[str, Any] = {"weights": plan.weights}
-    recipe |= {name: settings for name, settings in plan.settings.items() if settings}
+    for name, settings in plan.settings.items():
+        if given := {key: value for key, value in settings.items() if value is not None}:
+            recipe[name] = given
     if plan.task_files:
         recipe["task_files"] = [Path(file).name for file in plan.task_files]
     return recipe

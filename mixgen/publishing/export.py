@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from mixgen.errors import OutputError, one_line
 from mixgen.mixture.weights import Mix
-from mixgen.publishing.plan import PLAN_FILE, Plan, Shard, read_plan
+from mixgen.publishing.plan import PLAN_FILE, Plan, Shard, config_of, read_plan
 from mixgen.publishing.shards import Seen, is_whole, write_shard
 
 POLL_SECONDS = 0.2
@@ -106,12 +106,13 @@ def delete_shards(folder: Path) -> None:
     plan = read_plan(folder)
     try:
         for config in plan.configs:
-            for path in (folder / config).glob(".*.parquet.*"):  # that a kill has left
+            directory = folder / config_of(config)
+            for path in directory.glob(".*.parquet.*"):  # that a kill has left
                 path.unlink()
             for shard in plan.shards():
                 (folder / plan.path(config, shard)).unlink(missing_ok=True)
             with suppress(OSError):  # it holds something else
-                (folder / config).rmdir()
+                directory.rmdir()
     except OSError as error:
         raise OutputError(f"{error.filename} cannot be deleted: {error.strerror}") from error
 

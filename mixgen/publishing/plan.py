@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -96,7 +97,17 @@ class Plan:
     def path(self, config: str, shard: Shard) -> Path:
         """Where a shard of a dataset config is, relative to the export's directory."""
         total = self.num_shards(shard.split)
-        return Path(config) / f"{shard.split}-{shard.number:05d}-of-{total:05d}.parquet"
+        return Path(config_of(config)) / f"{shard.split}-{shard.number:05d}-of-{total:05d}.parquet"
+
+
+def config_of(task: str) -> str:
+    """The name of a task's dataset config and directory: neither may hold a colon.
+
+    Example:
+        >>> config_of("calculator"), config_of("reasoning_gym:chain_sum")
+        ('calculator', 'reasoning_gym-chain_sum')
+    """
+    return re.sub(r"[^\w.-]", "-", task)
 
 
 def make_plan(
@@ -127,6 +138,14 @@ def make_plan(
     names = [task.name for task in mix.active]
     if MIX in names:
         raise RecipeError(f"a task called {MIX!r} cannot be exported: that is the whole mix's name")
+    for name, other in itertools.combinations(names, 2):
+        if (
+            config_of(name).casefold() == config_of(other).casefold()
+        ):  # directories, on some systems
+            raise RecipeError(
+                f"tasks {name!r} and {other!r} would both be dataset config {config_of(name)!r}: "
+                "export one without the other"
+            )
     for split, number in splits.items():
         if split not in SPLITS:
             raise RecipeError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
@@ -268,7 +287,7 @@ def read_plan(folder: Path) -> Plan:
 def _check_read(plan: Plan) -> None:
     """Raises a `ValueError` for what no plan is, so that no file elsewhere is touched."""
     for name in plan.configs:
-        if not isinstance(name, str) or Path(name).name != name:
+        if not isinstance(name, str) or not config_of(name).strip("."):
             raise ValueError(f"config {name!r}")
     numbers = [plan.shard_examples, *plan.splits.values()]
     if not all(type(number) is int and number > 0 for number in numbers):

@@ -4,6 +4,9 @@ A package brings tasks by an entry point of the group `mixgen.tasks`, which name
 
     [project.entry-points."mixgen.tasks"]
     chess = "my_package.chess"
+
+A name with a colon, such as `reasoning_gym:chain_sum`, belongs to an adapter, which makes the task
+when it is first asked for.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import keyword
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from hashlib import blake2b
@@ -26,6 +30,9 @@ from mixgen.errors import TaskError, nearest, one_line
 from mixgen.tasks.base import Task
 
 ENTRY_POINTS: Final = "mixgen.tasks"
+# What stands before the colon -> a module with `make(name)`, which gives the class of a task, and
+# `named_by(flag)`, which gives the name that a flag without its prefix begins with, if any.
+ADAPTERS: Final = {"reasoning_gym": "mixgen.tasks._reasoning_gym"}
 
 _REGISTRY: dict[str, type[Task]] = {}
 TaskClass = TypeVar("TaskClass", bound=type[Task])
@@ -41,6 +48,8 @@ def register(cls: TaskClass) -> TaskClass:
     where = f"task {cls.__name__} in {file_of(cls)}"
     for attribute in ("name", "flag"):
         value = getattr(cls, attribute, None)
+        if attribute == "name" and cls.__module__ in ADAPTERS.values():
+            continue
         if (
             not isinstance(value, str)
             or not value.isidentifier()
@@ -154,12 +163,36 @@ def _load_installed() -> None:
             point.load()
 
 
+def is_adapted(name: object) -> bool:
+    """Whether a name belongs to an adapter, such as `reasoning_gym:chain_sum`."""
+    return isinstance(name, str) and ":" in name and name.partition(":")[0] in ADAPTERS
+
+
+def adapted_on(words: Iterable[str]) -> Iterator[str]:
+    """The names of adapters' tasks whose flags are on a command line.
+
+    Raises:
+        TaskError: An adapter knows no task with such a flag.
+    """
+    for word in words:
+        flag = re.sub(r"\W", "_", word.removeprefix("--").partition("=")[0])
+        for prefix, module in ADAPTERS.items():
+            if word.startswith("--") and flag.startswith(f"{prefix}_"):
+                found = import_module(module).named_by(flag.removeprefix(f"{prefix}_"))
+                if found is not None:
+                    yield f"{prefix}:{found}"
+
+
 def task_class(name: str) -> type[Task]:
-    """The task called `name`.
+    """The task called `name`; that of an adapter is made and registered.
 
     Raises:
         TaskError: There is none; the error names the nearest.
     """
+    if is_adapted(name) and name not in _REGISTRY:
+        prefix, _, rest = name.partition(":")
+        made: type[Task] = import_module(ADAPTERS[prefix]).make(rest)
+        return register(made)
     known = registered_tasks()
     if name not in known:
         raise TaskError(f"unknown task {name!r}: {nearest(name, known)}")
