@@ -25,12 +25,11 @@ from attacks import ATTACKS
 from datasets import load_dataset
 from small_run import SMALL
 from test_export import command
-from test_task_contract import broken_replies, corruptions
 
 from mixgen import RecipeError, TaskError, configure_mix, load_mixture
 from mixgen.load import mix_of_recipe
 from mixgen.mixture.tables import table_of
-from mixgen.publishing.export import delete_export
+from mixgen.publishing.export import delete_shards
 from mixgen.publishing.plan import make_plan, read_plan
 from mixgen.recipe import parse_recipe
 from mixgen.tasks import _reasoning_gym as adapter
@@ -38,6 +37,7 @@ from mixgen.tasks import registry
 from mixgen.tasks._reasoning_gym_rules import EXACT, OWN_RULES, REBUILT, REFUSED
 from mixgen.tasks.base import SPLITS, split_of
 from mixgen.tasks.registry import task_class
+from mixgen.validation.corruptions import broken_replies, corruptions
 
 pytest.importorskip("reasoning_gym")
 
@@ -293,7 +293,7 @@ def test_replies_of_another_form_score_0_and_say_why(generator):
     task = make(generator)
     example, other = examples_of(generator, 2)
     replies = [*corruptions(example, other)]
-    tried = [reply for _, reply in replies] + list(broken_replies(example["messages"]))
+    tried = [one.reply for one in replies] + list(broken_replies(example["messages"]))
     assert len(tried) > 40
     for reply in tried:
         score = task.score(example, reply)
@@ -532,7 +532,7 @@ def test_an_export_is_read_by_the_names_of_its_configs(recipe, tmp_path):
     # The recipe that it holds makes the same plan again; what is unset is left out of it.
     mix = mix_of_recipe(folder / "recipe.yaml")
     assert make_plan(mix, splits={"train": 60}) == read_plan(folder)
-    delete_export(folder)
+    delete_shards(folder)
     assert not list(folder.rglob("*.parquet"))
 
 
