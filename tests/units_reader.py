@@ -81,7 +81,7 @@ for _spelling in ({"m": "metre", "l": "litre", "t": "tonne"}, {"m": "meter", "l"
         KIND[_name], SIZE[_name] = _kind, F(_size)
         for _words_of, _text in zip((ONE, MANY, SYMBOL), _words, strict=True):
             assert _words_of.setdefault(_text.replace("\0", " "), _name) == _name or _text == "-"
-del SYMBOL["-"]
+del SYMBOL["-"]  # an inch and a bit have none
 
 NUMBER = r"(?:minus |-)?(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?"
 _QUANTITY, _UNIT = rf"(?P<value>{NUMBER}) (?P<unit>[^?]+?)", "(?P<target>[^?]+?)"
