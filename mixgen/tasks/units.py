@@ -153,9 +153,8 @@ class Units(Task):
 
 
 def _request(message: Message) -> Request:
-    """What the only call of a message asks for."""
-    (tool_call,) = message["tool_calls"]
-    function = tool_call["function"]
+    """What the first call of a message asks for."""
+    function = message["tool_calls"][0]["function"]
     return read(code_of(function["name"], function["arguments"]))
 
 
@@ -182,6 +181,8 @@ def _first_fault(example: Example, reply: Sequence[Message]) -> str:
         return "another problem"
     if question["tool_calls"] or output["tool_calls"]:
         return "a call by someone else than the assistant"
+    if len(calling["tool_calls"]) != 1:
+        return "not one call"
     try:
         request = _request(calling)
         printed = request.answer()

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Any, Final, NamedTuple, Protocol
 
 from mixgen.tools.expression import ToolError
@@ -127,11 +128,13 @@ class Conversion(NamedTuple):
 
     def answer(self) -> str:
         """See `Request.answer`."""
-        source, target = UNITS[self.source], UNITS[self.target]
-        size = source.factor * self.value + source.zero
-        if source.kind == "temperature" and size < 0:
-            raise ToolError("below absolute zero")
-        return f"{format_fraction((size - target.zero) / target.factor)} {self.target}"
+        ratio, shift, least = _line(self.source, self.target)
+        value = ratio * self.value
+        if least is not None:
+            if self.value < least:
+                raise ToolError("below absolute zero")
+            value += shift
+        return f"{format_fraction(value)} {self.target}"
 
 
 class Rebase(NamedTuple):
@@ -179,6 +182,14 @@ class Weekday(NamedTuple):
     def answer(self) -> str:
         """See `Request.answer`."""
         return WEEKDAYS[self.day.weekday()]
+
+
+@cache  # 413 pairs
+def _line(source: str, target: str) -> tuple[Fraction, Fraction, Fraction | None]:
+    """How a value becomes another, `ratio * value + shift`, and the least there is, if any."""
+    (kind, factor, zero), (_, target_factor, target_zero) = UNITS[source], UNITS[target]
+    least = -zero / factor if kind == "temperature" else None
+    return factor / target_factor, (zero - target_zero) / target_factor, least
 
 
 _FORMATS: Final = {2: "b", 8: "o", 10: "d", 16: "x"}
