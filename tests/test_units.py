@@ -102,6 +102,11 @@ def test_the_reader_refuses_what_is_no_english_or_can_be_read_in_two_ways(text):
 # Truth of what is generated.
 
 
+def test_every_question_can_be_read_in_one_way_only(samples):
+    for example in samples:
+        assert read_question(words_of(example)), words_of(example)
+
+
 def test_every_answer_is_what_the_users_words_ask_for(samples, read):
     for example, problem in zip(samples, read, strict=True):
         assert example["answer"] == answer_of(problem), words_of(example)
