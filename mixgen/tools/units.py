@@ -1,4 +1,4 @@
-"""Units, bases and dates for text that a model wrote: one call a time, computed exactly.
+"""Units, bases and dates for text that a model wrote: one call at a time, computed exactly.
 
 In goes one of five calls, read by a regular expression each, out comes its answer:
 
@@ -289,7 +289,7 @@ def read(code: str) -> Request:
 
 
 class UnitsSession:
-    """`python(code)` for one call a time; keeps nothing between calls.
+    """`python(code)` for one call at a time; keeps nothing between calls.
 
     Example:
         >>> UnitsSession().call("python", {"code": "convert(1,'km','mi')"})
