@@ -1,0 +1,200 @@
+"""Units: quantities in other units, numbers in other bases, and dates, with one call of the tool.
+
+    user       How many kilometres are there in 12.5 miles?
+    assistant  python: convert(12.5,'mi','km')
+    tool       20.1168 km
+    assistant  The answer is 20.1168 km.
+
+    user       How many days after December 25, 2023, is March 1, 2024?
+    assistant  python: date('2024-03-01')-date('2023-12-25')
+    tool       67 days
+    assistant  The answer is 67 days.
+
+The assistant reads names and dates, and repeats what the tool prints; `mixgen.tools.units` says
+which units there are, and how it rounds. Questions are put into words by `_units_words`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
+
+from mixgen.errors import TaskError, nearest
+from mixgen.tasks._units_problems import KINDS, draw_problem
+from mixgen.tasks.base import (
+    Example,
+    Message,
+    Score,
+    Task,
+    assistant,
+    call,
+    judge,
+    tool,
+    user,
+)
+from mixgen.tasks.registry import register
+from mixgen.tasks.trial import Metric, Trial, tally
+from mixgen.tools.expression import ToolError
+from mixgen.tools.session import code_of
+from mixgen.tools.units import UNITS_SCHEMA, Request, UnitsSession, read
+
+ANSWER: Final = "The answer is %s."
+
+
+@register
+class Units(Task):
+    """Units, bases and dates, with one call of the python tool."""
+
+    name = "units"
+    flag = "units"
+    schemas: ClassVar = [UNITS_SCHEMA]
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Which questions are drawn, each kind as often as any other."""
+
+        kinds: list[str] = field(
+            default_factory=lambda: list(KINDS),
+            metadata={"help": f"Kinds of questions: {', '.join(KINDS)}."},
+        )
+        max_digits: int = field(
+            default=4, metadata={"help": "Most digits of a quantity before its point, 1 to 6."}
+        )
+        max_decimals: int = field(
+            default=2, metadata={"help": "Most digits after the point, 0 to 4; 0: no decimals."}
+        )
+        decimal_rate: float = field(
+            default=0.4, metadata={"help": "Share of quantities that are decimals, 0 to 1."}
+        )
+        negative_rate: float = field(
+            default=0.3, metadata={"help": "Share of °C and °F that are negative, 0 to 1."}
+        )
+        max_bits: int = field(
+            default=16, metadata={"help": "Most binary digits of a number in a base, 4 to 32."}
+        )
+        min_year: int = field(
+            default=1900, metadata={"help": "First year of a question's first date, 1583 to 2999."}
+        )
+        max_year: int = field(
+            default=2099, metadata={"help": "Last year of a question's first date."}
+        )
+        max_days: int = field(
+            default=1000, metadata={"help": "Most days from one date to another, 1 to 99,999."}
+        )
+
+        def __post_init__(self) -> None:
+            """Rejects settings that no question satisfies."""
+            for key, low, high in (
+                ("max_digits", 1, 6),
+                ("max_decimals", 0, 4),
+                ("decimal_rate", 0, 1),
+                ("negative_rate", 0, 1),
+                ("max_bits", 4, 32),
+                ("min_year", 1583, 2999),
+                ("max_year", self.min_year, 2999),
+                ("max_days", 1, 99_999),
+            ):
+                if not low <= getattr(self, key) <= high:
+                    raise TaskError(
+                        f"units: {key} must lie in {low} to {high}, got {getattr(self, key)}"
+                    )
+            for kind in self.kinds:
+                if kind not in KINDS:
+                    raise TaskError(f"units: unknown {kind!r} in kinds: {nearest(kind, KINDS)}")
+            if not self.kinds:
+                raise TaskError("units: kinds must not be empty")
+
+    def tools(self) -> UnitsSession:
+        """See `Task.tools`."""
+        return UnitsSession()
+
+    def sample(self, rng: random.Random) -> Example:
+        """See `Task.sample`."""
+        draw = rng.random
+        kinds = self.config.kinds
+        kind = kinds[int(draw() * len(kinds))]
+        problem = draw_problem(kind, self.config, draw)
+        answer = read(problem.code).answer()
+        return self.example(
+            key=problem.key,
+            messages=[
+                user(problem.question),
+                call(problem.code),
+                tool(answer),
+                assistant(ANSWER % answer),
+            ],
+            answer=answer,
+            difficulty=problem.digits,
+            metadata={"kind": kind},
+        )
+
+    def score(self, example: Example, reply: Sequence[Message]) -> Score:
+        """1 if the call asks what the problem asks and the last message gives what it printed."""
+        return judge(_first_fault, example, reply)
+
+    def metrics(self, examples: Sequence[Example], trials: Sequence[Trial]) -> list[Metric]:
+        """How many calls can be carried out, ask the problem, and how many answers repeat it.
+
+        `exact` is all of it, end to end: over all, by kind and by the digits that the call copies.
+        """
+        steps = [_steps_done(*pair) for pair in zip(examples, trials, strict=True)]
+        groups = [
+            [f"kind {example['metadata']['kind']}", f"digits {example['difficulty']}"]
+            for example in examples
+        ]
+        return [
+            *tally([trial.score.value == 1 for trial in trials], name="exact", groups=groups),
+            *tally([done >= 1 for done in steps], name="call_runs"),
+            *tally([done >= 2 for done in steps], name="call_right"),
+            *tally([done >= 3 for done in steps], name="answer_repeats_tool"),
+        ]
+
+
+def _request(message: Message) -> Request:
+    """What the first call of a message asks for."""
+    function = message["tool_calls"][0]["function"]
+    return read(code_of(function["name"], function["arguments"]))
+
+
+def _steps_done(example: Example, trial: Trial) -> int:
+    """How far a trial is right: 1 a call that can be carried out, 2 the right one, 3 the answer."""
+    calls = [message for message in trial.messages if message["tool_calls"]]
+    outputs = [message["content"] for message in trial.messages if message["role"] == "tool"]
+    if not calls or not outputs or outputs[0].startswith("error"):
+        return 0
+    if _request(calls[0]) != _request(example["messages"][1]):
+        return 1
+    return 3 if trial.messages[-1]["content"] == ANSWER % outputs[0] else 2
+
+
+def _first_fault(example: Example, reply: Sequence[Message]) -> str:
+    """What is wrong with a reply, if anything.
+
+    A call with the right output may still be wrong: days between two other dates.
+    """
+    if [message["role"] for message in reply] != ["user", "assistant", "tool", "assistant"]:
+        return "not one question, one call, its output and one answer"
+    question, calling, output, last = reply
+    if question["content"] != example["messages"][0]["content"]:
+        return "another problem"
+    if question["tool_calls"] or output["tool_calls"]:
+        return "a call by someone else than the assistant"
+    if len(calling["tool_calls"]) != 1:
+        return "not one call"
+    try:
+        request = _request(calling)
+        printed = request.answer()
+    except ToolError as error:
+        return f"the call cannot be carried out: {error}"
+    if request != _request(example["messages"][1]):
+        return f"the call asks for something else: {request}"
+    names = [message["name"] for message in reply]
+    if output["content"] != printed or names != ["", "", "python", ""]:
+        return "the tool's output was not printed by the tool"
+    if calling["content"] != "" or last["tool_calls"]:
+        return "words before the call, or a call after it"
+    if last["content"] != ANSWER % printed:
+        return f"the last words are not {ANSWER % printed!r}"
+    return ""
