@@ -193,12 +193,8 @@ def test_an_example_is_a_pure_function_of_its_stream(generators, count, capsys):
 def test_entries_without_an_answer_are_passed_over(monkeypatch):
     task = make("chain_sum")
     made = task._entry
-    answers = iter([None, "", " ", 7])
-    monkeypatch.setattr(
-        task,
-        "_entry",
-        lambda seed: made(seed) | dict(answer=next(answers, "8")),  # noqa: C408
-    )
+    answers = iter([None, "", " ", 7, "8"])
+    monkeypatch.setattr(task, "_entry", lambda seed: made(seed) | {"answer": next(answers)})
     assert task.sample(random.Random(0))["answer"] == "8"
 
 
@@ -553,13 +549,18 @@ def test_a_run_trains_on_generators_and_its_recipe_is_read_back(recipe, tmp_path
     words = [sys.executable, "run_train.py", str(recipe), f"--output_dir={folder}", "--max_steps=2"]
     words += [f"--{key}={value}" for key, value in SMALL.items()]
     words += ["--eval_examples=4", "--per_device_train_batch_size=2"]
+    words += ["--reasoning_gym_figlet_font_weight=0", "--reasoning_gym_lcm_weight=1"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "reasoning_gym:chain_sum" in done.stdout
     (written,) = folder.glob("recipe.yaml")
     found = yaml.safe_load(written.read_text())
     assert found["weights"]["reasoning_gym:chain_sum"] == 0.5
+    assert found["weights"]["reasoning_gym:lcm"] == 1.0
     assert parse(written).resolved["reasoning_gym:chain_sum"]["min_terms"] == 3
+    shown = command("eval", folder, "--num-examples", 2)
+    assert shown[0] == 0, shown
+    assert "reasoning_gym:lcm" in shown[1]
 
 
 # --- the page ---
