@@ -191,7 +191,7 @@ def _make_trainer(
     """
     from mixgen.encoding.renderer import Renderer
     from mixgen.encoding.rows import RowDataset
-    from mixgen.encoding.shares import check_lengths, measure_shares
+    from mixgen.encoding.shares import check_lengths, measure_shares, set_paces
     from mixgen.evaluation.evaluate import Evaluator
     from mixgen.evaluation.results import say_result
     from mixgen.training.callbacks import MixProgressCallback
@@ -204,6 +204,7 @@ def _make_trainer(
     renderer = Renderer(tokenizer)
     shares = measure_shares(schedule, renderer, seed=config.seed)
     check_lengths(shares, config.max_seq_len)
+    set_paces(schedule, shares, config.max_seq_len)
     dataset = RowDataset(
         schedule,
         renderer,

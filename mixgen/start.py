@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
+
+from mixgen.tasks._finite import FiniteTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from mixgen.encoding.rows import RowDataset
     from mixgen.encoding.shares import TaskShare
     from mixgen.recipe import Recipe
     from mixgen.training.run_dir import RunState
@@ -46,8 +50,18 @@ def print_start(recipe: Recipe, trainer: MixTrainer, shares: list[TaskShare]) ->
         shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."
         print("  " + shown.replace("\n", "\n  "))
     print(flush=True)
+    for line in _passes(rows):
+        print(line, flush=True)
     for point in schedule.unreached:
         print(f"warning: {point} is never reached: training has {config.max_steps:,} steps")
+
+
+def _passes(rows: RowDataset) -> Iterator[str]:
+    """How often the rows of finite tasks come."""
+    for task in rows.schedule.active:
+        if isinstance(task, FiniteTask) and task.pace is not None:
+            size = task.num_examples(rows.split)
+            yield f"{task.name}: {size:,} examples, {task.pace * rows.num_rows / size:.3g} passes"
 
 
 def print_state(state: RunState) -> None:

@@ -8,6 +8,7 @@ from mixgen.encoding.renderer import Renderer
 from mixgen.errors import RecipeError
 from mixgen.mixture.schedule import Schedule
 from mixgen.mixture.weights import Mix
+from mixgen.tasks._finite import FiniteTask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,30 @@ def measure_shares(
         )
         for index, task in enumerate(schedule.active)
     ]
+
+
+def set_paces(mix: Mix | Schedule, shares: list[TaskShare], tokens: float) -> None:
+    """Tells finite tasks how many of their examples a number of tokens has, about.
+
+    Args:
+        mix: Tasks and weights, or a schedule of them; of its stages, that with most counts.
+        shares: Of its active tasks.
+        tokens: Between two streams whose numbers differ by 1: those of a row.
+    """
+    schedule = Schedule.of(mix)
+    means = {share.name: share.mean_tokens for share in shares}
+    for task in schedule.active:
+        if isinstance(task, FiniteTask):
+            task.pace = max(
+                drawn.probabilities[drawn.active.index(task)]
+                * tokens
+                / sum(
+                    probability * means[one.name]
+                    for one, probability in zip(drawn.active, drawn.probabilities, strict=True)
+                )
+                for drawn in map(schedule.mix_at, schedule.starts)
+                if task in drawn.active
+            )
 
 
 def check_lengths(shares: list[TaskShare], max_seq_len: int) -> None:

@@ -22,6 +22,7 @@ from mixgen.errors import OutputError, RecipeError, nearest, one_line
 from mixgen.files import write_whole
 from mixgen.mixture.sources import block_examples
 from mixgen.mixture.weights import Mix
+from mixgen.tasks._finite import FiniteTask
 from mixgen.tasks.base import SPLITS
 from mixgen.tasks.registry import load_task_file, task_class
 
@@ -76,7 +77,11 @@ class Plan:
         for name in self.weights:
             cls = task_class(name)
             made.append(cls(cls.Config(**self.settings.get(name, {}))))
-        return Mix(tasks=tuple(made), weights=tuple(self.weights.values()))
+        mix = Mix(tasks=tuple(made), weights=tuple(self.weights.values()))
+        for task, probability in zip(mix.active, mix.probabilities, strict=True):
+            if isinstance(task, FiniteTask):
+                task.pace = probability * self.shard_examples
+        return mix
 
     def num_shards(self, split: str) -> int:
         """How many shards a split has."""

@@ -32,7 +32,10 @@ from mixgen.tasks.base import Task
 ENTRY_POINTS: Final = "mixgen.tasks"
 # What stands before the colon -> a module with `make(name)`, which gives the class of a task, and
 # `named_by(flag)`, which gives the name that a flag without its prefix begins with, if any.
-ADAPTERS: Final = {"reasoning_gym": "mixgen.tasks._reasoning_gym"}
+ADAPTERS: Final = {
+    "hub": "mixgen.tasks._hub",
+    "reasoning_gym": "mixgen.tasks._reasoning_gym",
+}
 
 _REGISTRY: dict[str, type[Task]] = {}
 TaskClass = TypeVar("TaskClass", bound=type[Task])

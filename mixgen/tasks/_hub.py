@@ -1,0 +1,317 @@
+"""`hub:<dataset>[:<config>]`: a dataset of the Hub or of this machine as a task.
+
+    weights:
+      calculator: 1.0
+      hub:user/stories: 0.5
+      hub:data/talks.jsonl: 0.2
+    hub:user/stories:
+      max_chars: 600
+
+Three kinds, told by their columns: conversations (`messages`), questions with answers (`prompt` and
+`completion`), and plain `text`, all of which the assistant says. A long text is cut, at spaces,
+into pieces of `max_chars`, each an example. The hash of a row decides its split, so that no row
+(and no copy of it) is in two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from array import array
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from mixgen.errors import TaskError, nearest, one_line
+from mixgen.tasks._finite import FiniteTask
+from mixgen.tasks.base import (
+    SPLITS,
+    Example,
+    Message,
+    Score,
+    Task,
+    assistant,
+    judge,
+    split_of,
+    user,
+)
+from mixgen.tasks.messages import call_of, tool
+from mixgen.tasks.trial import Answer, Result
+
+PREFIX: Final = "hub"
+FILES: Final = {
+    ".jsonl": "json",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".txt": "text",
+}
+CONVERSATION, PAIR, TEXT = "messages", "prompt", "text"
+PIECE_CHARS: Final = 400  # of a text, by default
+TEXT_NOTE: Final = "Plain text has no answer that could be right: its loss tells."
+
+
+class HubTask(FiniteTask):
+    """Rows of a dataset."""
+
+    source: ClassVar[str]
+    subset: ClassVar[str]
+    split_rule: ClassVar = "the hash of a row's text decides its split."
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Which rows there are."""
+
+        split: str = dataclasses.field(
+            default="train",
+            metadata={
+                "help": "The dataset's split; mixgen holds out 2 % of it for each of its own."
+            },
+        )
+        revision: str = dataclasses.field(
+            default="", metadata={"help": "The dataset's revision; its newest by default."}
+        )
+        column: str = dataclasses.field(
+            default="", metadata={"help": "The column of plain text, if it is not called text."}
+        )
+        max_chars: int = dataclasses.field(
+            default=0,
+            metadata={
+                "help": "Characters of a piece of text (0: 400), or of the longest conversation "
+                "(0: any), beyond which rows are left out."
+            },
+        )
+
+        def __post_init__(self) -> None:
+            """Rejects lengths that nothing has."""
+            if self.max_chars < 0:
+                raise TaskError(f"max_chars must not be negative, got {self.max_chars}")
+
+    def __init__(self, config: Any = None) -> None:
+        """Loads the dataset and finds the split of each row."""
+        super().__init__(config)
+        self._rows = self._loaded()
+        columns = set(self._rows.column_names)
+        self._kind = self._kind_of(columns)
+        self._column = self.config.column or TEXT
+        # Of each example: its row, and the piece of it.
+        self._index = {split: (array("q"), array("q")) for split in SPLITS}
+        self.num_left_out = 0
+        for number, row in enumerate(self._rows):
+            split = split_of(self.name, _hash(self._content(row)))
+            rows, pieces = self._index[split]
+            num_pieces = self._num_pieces(number, row)
+            self.num_left_out += not num_pieces
+            rows.extend([number] * num_pieces)
+            pieces.extend(range(num_pieces))
+        if not self.num_examples("train"):
+            raise TaskError(f"{self.name} has no row to train on ({len(self._rows):,} rows)")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Is loaded again in another process."""
+        return _restored, (self.name, dataclasses.asdict(self.config), self.pace)
+
+    def num_examples(self, split: str) -> int:
+        """See `FiniteTask.num_examples`."""
+        return len(self._index[split][0])
+
+    def example_at(self, split: str, number: int) -> Example:
+        """See `FiniteTask.example_at`."""
+        rows, pieces = self._index[split]
+        row, piece = self._rows[rows[number]], pieces[number]
+        key = _hash(self._content(row))
+        if self._kind == TEXT:
+            text = cut_text(row[self._column], self._piece_chars, piece)
+            messages, key = [assistant(text)], f"{key}-{piece}"
+        else:
+            messages = self._messages(rows[number], row)
+        return self.example(
+            key=key,
+            messages=messages,
+            answer=messages[-1]["content"],
+            metadata={"row": rows[number]},
+            split=split,
+        )
+
+    def score(self, example: Example, reply: Sequence[Message]) -> Score:
+        """1 if a reply is the row's, word for word."""
+        return judge(_first_fault, example, reply)
+
+    def evaluate(self, answer: Answer, *, split: str = "test", num_examples: int = 1000) -> Result:
+        """See `Task.evaluate`; nothing is asked where rows are plain text."""
+        if self._kind == TEXT:
+            return Result(task=self.name, split=split, metrics=[], trials=[], note=TEXT_NOTE)
+        return super().evaluate(answer, split=split, num_examples=num_examples)
+
+    @property
+    def _piece_chars(self) -> int:
+        return self.config.max_chars or PIECE_CHARS
+
+    def _loaded(self) -> Any:
+        from datasets import load_dataset
+
+        path = Path(self.source)
+        given: dict[str, Any] = {"path": self.source, "name": self.subset or None}
+        if path.is_file():
+            if path.suffix not in FILES:
+                raise TaskError(
+                    f"{self.name}: {path.suffix!r} files: {nearest(path.suffix, FILES)}"
+                )
+            given = {"path": FILES[path.suffix], "data_files": self.source}
+        elif not path.is_dir() and (
+            path.suffix in FILES or path.is_absolute() or self.source.startswith(".")
+        ):
+            raise TaskError(f"{self.name}: there is no file or directory {self.source}")
+        try:
+            return load_dataset(
+                **given, split=self.config.split, revision=self.config.revision or None
+            )
+        except Exception as error:  # the library raises what its readers and clients do
+            raise TaskError(f"{self.name} cannot be loaded: {one_line(error)[:300]}") from error
+
+    def _kind_of(self, columns: set[str]) -> str:
+        if self.config.column and self.config.column not in columns:
+            near = nearest(self.config.column, columns)
+            raise TaskError(f"{self.name}: no column {self.config.column!r}: {near}")
+        if not self.config.column:
+            if CONVERSATION in columns:
+                return CONVERSATION
+            if {PAIR, "completion"} <= columns:
+                return PAIR
+        if self.config.column or TEXT in columns:
+            return TEXT
+        raise TaskError(
+            f"{self.name} has no column messages, prompt and completion, or text: column names one "
+            f"of {', '.join(sorted(columns))}"
+        )
+
+    def _content(self, row: Mapping[str, Any]) -> str:
+        """What the split of a row follows from."""
+        if self._kind == TEXT:
+            return str(row[self._column])
+        keys = [CONVERSATION] if self._kind == CONVERSATION else [PAIR, "completion"]
+        return json.dumps([row[key] for key in keys], sort_keys=True, default=str)
+
+    def _num_pieces(self, number: int, row: Mapping[str, Any]) -> int:
+        if self._kind == TEXT:
+            text = row[self._column]
+            if not isinstance(text, str):
+                raise TaskError(
+                    f"{self.name}: row {number} of {self._column} is no text: {text!r:.80}"
+                )
+            return -(-len(text) // self._piece_chars) if text.strip() else 0
+        messages = self._messages(number, row)
+        length = sum(len(message["content"]) for message in messages)
+        return int(not self.config.max_chars or length <= self.config.max_chars)
+
+    def _messages(self, number: int, row: Mapping[str, Any]) -> list[Message]:
+        try:
+            if self._kind == CONVERSATION:
+                return conversation(row[CONVERSATION])
+            parts = row[PAIR], row["completion"]
+            if all(isinstance(part, str) for part in parts):
+                return [user(parts[0]), assistant(parts[1])]
+            return conversation([*parts[0], *parts[1]])
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise TaskError(
+                f"{self.name}: row {number} is no conversation: {one_line(error)[:200]}"
+            ) from error
+
+
+def conversation(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Messages as the Hub's datasets have them, as ours: a system message goes before the user's.
+
+    Raises:
+        ValueError: They do not end with the assistant's words, or a role or call is of no use.
+    """
+    found: list[Message] = []
+    system = called = ""
+    for message in messages:
+        role, content = message["role"], message.get("content") or ""
+        if not isinstance(content, str):
+            raise ValueError(f"content is no text: {content!r:.80}")
+        calls = message.get("tool_calls") or []
+        if role == "system":
+            system = content
+        elif role == "user":
+            found.append(user(f"{system}\n\n{content}" if system else content))
+            system = ""
+        elif role == "tool":
+            found.append(tool(content, message.get("name") or called))
+        elif role != "assistant":
+            raise ValueError(f"role {role!r} is none of system, user, assistant, tool")
+        elif not calls:
+            found.append(assistant(content))
+        elif len(calls) > 1:
+            raise ValueError("a message with several calls")
+        else:
+            function = calls[0]["function"]
+            called, arguments = function["name"], function["arguments"]
+            given = json.loads(arguments) if isinstance(arguments, str) else dict(arguments)
+            found.append(call_of(called, given, content))
+    if not found or found[-1]["role"] != "assistant" or found[-1]["tool_calls"]:
+        raise ValueError("it does not end with the assistant's words")
+    return found
+
+
+def cut_text(text: str, size: int, piece: int) -> str:
+    """A piece of a text, cut at spaces; all pieces joined are the text.
+
+    Example:
+        >>> [cut_text("One two three four.", 8, piece) for piece in range(3)]
+        ['One two three', ' four.', '']
+    """
+    return text[_cut_at(text, size * piece) : _cut_at(text, size * (piece + 1))]
+
+
+def _cut_at(text: str, at: int) -> int:
+    """Where a piece begins: at the first space from `at` on."""
+    if not 0 < at < len(text):
+        return min(at, len(text))
+    found = re.compile(r"\s").search(text, at)
+    return found.start() if found else len(text)
+
+
+def _first_fault(example: Example, reply: Sequence[Message]) -> str:
+    return "" if list(reply) == example["messages"] else "not the row's words"
+
+
+def _hash(content: str) -> str:
+    return blake2b(content.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def _restored(name: str, settings: dict[str, Any], pace: float | None) -> Task:
+    from mixgen.tasks.registry import task_class
+
+    cls: Any = task_class(name)
+    made: HubTask = cls(cls.Config(**settings))
+    made.pace = pace
+    return made
+
+
+def make(rest: str) -> type[Task]:
+    """The task of a dataset: `user/name`, `user/name:config`, a file or a directory.
+
+    Raises:
+        TaskError: The name is empty.
+    """
+    source, _, subset = rest.partition(":")
+    if not source:
+        raise TaskError(f"{PREFIX}: names no dataset, as {PREFIX}:user/name does")
+    name = f"{PREFIX}:{rest}"
+    namespace = {
+        "__doc__": f"Rows of {source}{f', config {subset}' if subset else ''}.",
+        "__module__": __name__,
+        "name": name,
+        "flag": re.sub(r"\W", "_", name),
+        "source": source,
+        "subset": subset,
+    }
+    return type("HubTask", (HubTask,), namespace)
+
+
+def named_by(flag: str) -> str | None:
+    """No dataset can be told from a flag: a recipe names it first."""
+    return None
