@@ -24,7 +24,8 @@ from mixgen.tasks.registry import registered_tasks, task_class
 TASKS = sorted(registered_tasks())
 NUM_DRAWS = {"train": 5000, "validation": 1000, "test": 1000}
 MIN_DISTINCT = {
-    "calculator": 4500
+    "calculator": 4500,
+    "nim": 3000,
 }  # keys in train; tictactoe has some 150: its assistant plays one policy
 ROLES = ("user", "assistant", "tool")
 
