@@ -253,6 +253,16 @@ def test_at_its_boundaries_every_setting_makes_games_of_all_splits(max_heaps, ma
             assert len(example["metadata"]["heaps"]) <= max_heaps
 
 
+@pytest.mark.parametrize("starts", [0.0, 1.0])
+@pytest.mark.parametrize("optimal", [0.0, 1.0])
+def test_extreme_rates_make_games_of_all_splits(starts, optimal):
+    task = Nim(Nim.Config(assistant_starts_rate=starts, user_optimal_rate=optimal, max_turns=3))
+    for split in ("train", "validation", "test"):
+        for example in itertools.islice(task.stream(split=split, seed=0), 20):
+            assert example["metadata"]["assistant_starts"] == starts
+            assert len(words_of(example["messages"])) <= 3
+
+
 # Splits.
 
 

@@ -68,8 +68,8 @@ from mixgen.tools.nim import (
 MAX_GAMES: Final = 400
 NOTE: Final = (
     "Whole games that begin as those of the split do; after {max_turns} turns of the model a game "
-    "is judged by who wins it if both sides play well. From set-ups, one move each: {held_out} "
-    "positions in which no training game has the assistant to move, and as many for training."
+    "is judged by who wins it if both sides play well. From set-ups, one move each: {held_out:,} "
+    "positions in which no training game has the assistant to move, {seen:,} in which some may."
 )
 
 
@@ -100,7 +100,7 @@ class Nim(Task):
 
         max_heaps: int = field(default=3, metadata={"help": "Most heaps of a game, 2 to 4."})
         max_stones: int = field(
-            default=7, metadata={"help": "Most stones of a heap at the start, 4 to 15."}
+            default=7, metadata={"help": "Most stones of a heap at the start, 5 to 15."}
         )
         max_turns: int = field(
             default=4,
@@ -121,7 +121,7 @@ class Nim(Task):
             """Rejects settings that no game satisfies."""
             for key, low, high in (
                 ("max_heaps", *NUM_HEAPS),
-                ("max_stones", 4, MAX_STONES),
+                ("max_stones", 5, MAX_STONES),
                 ("max_turns", self.max_heaps, 20),
                 ("assistant_starts_rate", 0, 1),
                 ("user_optimal_rate", 0, 1),
@@ -173,7 +173,7 @@ class Nim(Task):
             split=split,
             metrics=metrics,
             trials=[trial for one in played.values() for trial in trials_of(one)],
-            note=NOTE.format(max_turns=config.max_turns, held_out=len(held_out)),
+            note=NOTE.format(max_turns=config.max_turns, held_out=len(held_out), seen=len(seen)),
         )
 
     def _example(self, game: _Game, draw: Callable[[], float]) -> Example:
