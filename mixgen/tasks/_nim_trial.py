@@ -69,19 +69,22 @@ def games(answer: Answer, examples: Sequence[Example], name: str, max_turns: int
         name: Of `USERS`.
         max_turns: Most turns of the model.
     """
-    going = [_opened(example) for example in examples]
-    draws = [rng(SEED, "nim", name, number) for number in range(len(examples))]
+    going = [
+        (_opened(example), rng(SEED, "nim", name, number))
+        for number, example in enumerate(examples)
+    ]
     finished: list[Play] = []
     while going:
-        turns = answer([one.messages for one in going])
-        played = [play(one, turn) for one, turn in zip(going, turns, strict=True)]
-        judged = [_judged(one) if one.num_turns == max_turns else one for one in played]
-        finished += [one for one in judged if one.ending]
-        is_going = [not one.ending for one in judged]
-        draws = [draw for draw, goes_on in zip(draws, is_going, strict=True) if goes_on]
-        going = [one for one in judged if not one.ending]
+        turns = answer([one.messages for one, _ in going])
+        played = [
+            (_judged(play(one, turn), max_turns), random)
+            for (one, random), turn in zip(going, turns, strict=True)
+        ]
+        finished += [one for one, _ in played if one.ending]
         going = [
-            _after_user(one, USERS[name], draw) for one, draw in zip(going, draws, strict=True)
+            (_after_user(one, USERS[name], random), random)
+            for one, random in played
+            if not one.ending
         ]
     return finished
 
@@ -105,9 +108,11 @@ def _after_user(one: Play, optimal_rate: float, random: Random) -> Play:
     )
 
 
-def _judged(one: Play) -> Play:
-    """A game that may have to end here, with the user to move."""
-    return replace(one, ending=one.ending or ("lost" if nim_sum(one.game.heaps) else "won"))
+def _judged(one: Play, max_turns: int) -> Play:
+    """A game that ends here if it has had its turns; the user would have the move."""
+    if one.ending or one.num_turns < max_turns:
+        return one
+    return replace(one, ending="lost" if nim_sum(one.game.heaps) else "won")
 
 
 def play(one: Play, turn: Turn) -> Play:
