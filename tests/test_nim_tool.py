@@ -53,7 +53,7 @@ def picture(heaps, columns):
         assert held == 0
         rows.append(row)
     odd = ["X" if [row[at] for row in rows].count("X") % 2 else "." for at in range(columns)]
-    return [*rows, "".join(odd)]
+    return ["".join(odd), *rows]
 
 
 def test_every_position_of_up_to_three_heaps_is_shown_in_numbers_and_in_bits():
@@ -71,15 +71,15 @@ def test_every_position_of_up_to_three_heaps_is_shown_in_numbers_and_in_bits():
 
 def test_the_columns_of_bits_stay_while_the_heaps_shrink():
     session = after("heaps=[8,3]", "heaps[0]-=7")
-    assert run(session, BITS) == "...X\n..XX\n..X.\n"
+    assert run(session, BITS) == "..X.\n...X\n..XX\n"
     session = after("heaps=[7,3]", "heaps[0]-=6")
-    assert run(session, BITS) == "..X\n.XX\n.X.\n"
+    assert run(session, BITS) == ".X.\n..X\n.XX\n"
 
 
 def test_a_game_goes_on_from_call_to_call_and_its_last_mover_is_the_winner():
     session = after("heaps=[3,5,7]")
     assert run(session, "heaps[1]-=3", SHOW) == "3 2 7\n"
-    assert run(session, "heaps[2]-=7", SHOW, "heaps[0]-=1", BITS) == "3 2 0\n\n.X.\n.X.\n...\n...\n"
+    assert run(session, "heaps[2]-=7", SHOW, "heaps[0]-=1", BITS) == "3 2 0\n\n...\n.X.\n.X.\n...\n"
     assert run(session, "heaps[0]-=2", SHOW) == "0 2 0\n"
     assert run(session, "heaps[1]-=2", SHOW) == "0 0 0\nfirst player wins"
     assert run(session, BITS) == "...\n...\n...\n...\nfirst player wins"

@@ -3,18 +3,18 @@
     user       Let's play Nim with heaps of 3, 5 and 7. You start.
     assistant  python: heaps=[3,5,7]
                        print(heaps.bits)
-    tool       .XX
+    tool       ..X
+               .XX
                X.X
                XXX
-               ..X
     assistant  python: heaps[0]-=1
                        print(heaps)
     tool       2 5 7
     assistant  I take 1 from the first heap.
     user       3 from heap 2
 
-Who takes the last stone wins. The last line of bits is the heaps' sum without carrying: a move wins
-if it makes it 0, and of such moves the assistant plays the one in the first heap. In a lost
+Who takes the last stone wins. The first line of bits is the heaps' sum without carrying: a move
+wins if it makes it 0, and of such moves the assistant plays the one in the first heap. In a lost
 position it plays the first of the moves that leave the user most ways to go wrong: with up to three
 heaps, one stone of the first that holds any. The user mixes random and optimal moves. A game is
 always played to its end, which the tool and the assistant both state.

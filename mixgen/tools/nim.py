@@ -2,9 +2,10 @@
 
 In go statements, one a line: first `heaps=[3,5,7]`, once; then moves `heaps[1]-=3`, heaps counted
 from 0, `print(heaps)` (how many stones each holds) and `print(heaps.bits)` (each heap in binary, X
-for 1, and below them a line with an X where the column has an odd number of them). What is printed
-ends with a line for the result, empty until the game is over. A call with an illegal move changes
-nothing and says why. Players take turns; who takes the last stone wins.
+for 1, and above them a line with an X where the column has an odd number of them: it comes first so
+that who reads on knows at each heap what to do with it). What is printed ends with a line for the
+result, empty until the game is over. A call with an illegal move changes nothing and says why.
+Players take turns; who takes the last stone wins.
 """
 
 from __future__ import annotations
@@ -96,12 +97,12 @@ def render_bits(game: Game) -> str:
 
     Example:
         >>> print(render_bits(begun((3, 5, 7))).rstrip())
+        ..X
         .XX
         X.X
         XXX
-        ..X
     """
-    numbers = (*game.heaps, nim_sum(game.heaps))
+    numbers = (nim_sum(game.heaps), *game.heaps)
     return "".join([_BITS[game.columns][number] for number in numbers]) + result(game)
 
 
