@@ -444,6 +444,11 @@ def corruptions(example):
     yield "more words", [*head, assistant(last["content"] + " Well played!")]
     yield "verdict alone said before", [*head, assistant(example["answer"]), last]
     yield "a call after the end", [*gold, call("print(heaps)"), tool(gold[-2]["content"]), last]
+    first_words = gold[0]["content"].replace("Nim", "a game of Nim", 1)
+    yield "other first words", with_part(gold, 0, "content", first_words)
+    for at, message in enumerate(gold):
+        if at and message["role"] == "user":
+            yield f"cut before the turn at {at}", gold[:at]
     yield "goes on", [*gold, user("Again?"), assistant("No.")]
     for at, message in enumerate(gold):
         if message["tool_calls"]:
@@ -479,7 +484,7 @@ def test_corrupted_games_score_below_1_and_say_why(examples):
             score = Nim().score(example, reply)
             assert score.value == 0 and score.reason, (name, reply)
             kinds[name.split(" at ")[0]] += 1
-    assert len(kinds) == 17
+    assert len(kinds) == 19
 
 
 def test_an_illegal_move_is_named(examples):
