@@ -182,6 +182,14 @@ def test_set_ups_are_every_held_out_position_and_as_many_for_training():
         assert result["held_out_optimal"].total == sum(map(is_won, held_out))
 
 
+def test_no_set_up_is_too_small_to_be_held_out():
+    found = Nim().evaluate(player(policy), split="train", num_examples=400)
+    every = [h for n in (2, 3) for h in itertools.product(range(1, 8), repeat=n) if sum(h) >= 4]
+    expected = [heaps for heaps in every if split_of_position(heaps) == "train"]
+    assert found["seen_legal"].total == len(expected)
+    assert found["seen_optimal"].total == sum(map(is_won, expected))
+
+
 def test_games_begin_as_those_of_the_split_do_half_with_either_user():
     for num_examples, num_openings in ((40, 20), (1, 1), (10_000, MAX_GAMES // 2)):
         result = Nim().evaluate(player(policy), num_examples=num_examples)
