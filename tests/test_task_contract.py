@@ -25,6 +25,7 @@ TASKS = sorted(registered_tasks())
 NUM_DRAWS = {"train": 5000, "validation": 1000, "test": 1000}
 MIN_DISTINCT = {
     "calculator": 4500,
+    "nim": 3000,
     "units": 4800,
 }  # keys in train; tictactoe has some 150: its assistant plays one policy
 ROLES = ("user", "assistant", "tool")
