@@ -16,7 +16,7 @@ ARGS ?=
 # Processes that the tests run in, each with one thread: more threads than free cores slow torch down many times.
 WORKERS ?= 2
 
-.PHONY: help train test test-slow lint format bench kill-test skill clean
+.PHONY: help train test test-slow lint format bench docs kill-test skill clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +72,9 @@ lint: $(STAMP) ## check style, format and types
 format: $(STAMP) ## format the code, and fix what can be fixed by itself
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+
+docs: $(STAMP) ## build the site of docs/ into outputs/site, strictly
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP) ## run the benchmarks
 	@for file in $(filter-out benchmarks/generators.py benchmarks/kill_test.py benchmarks/skill.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit; done

@@ -59,7 +59,7 @@ def merged_header(old_text: str, new: Mapping[str, Any], renewed: Set[str]) -> s
     Raises:
         OutputError: The header that is there cannot be read.
 
-    Example:
+    Examples:
         >>> print(merged_header("language: no # as in Oslo\\n", {"license": "mit"}, set()))
         language: no # as in Oslo
         license: mit

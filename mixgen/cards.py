@@ -64,7 +64,7 @@ def merged_card(existing: str, generated: str, renewed: Collection[str] = ()) ->
     Raises:
         OutputError: Its header cannot be read, or its marks are not one pair.
 
-    Example:
+    Examples:
         >>> new = card_text({"tags": ["mixgen"]}, "# New")
         >>> print(merged_card("---\\nlicense: mit\\n---\\nMy words.\\n", new).replace(END, "-->"))
         ---

@@ -43,7 +43,7 @@ def nearest_path(path: Path, others: Iterable[Path]) -> str:
         path: What was given.
         others: The folders that would have been right.
 
-    Example:
+    Examples:
         >>> nearest_path(Path("outputs/quickstrat"), [Path("outputs/quickstart")])
         ': did you mean outputs/quickstart?'
     """
@@ -62,7 +62,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     Returns:
         `"did you mean 'weights'?"`, or `"allowed: 'a', 'b'"` when nothing is near and they are few.
 
-    Example:
+    Examples:
         >>> nearest("calculater", ["calculator", "tictactoe"])
         "did you mean 'calculator'?"
         >>> nearest("chess", ["calculator", "tictactoe"])
@@ -80,7 +80,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 def printable(text: str) -> str:
     r"""A text with its control characters made visible, but for tabs and new lines.
 
-    Example:
+    Examples:
         >>> print(printable("red \x1b[31m"))
         red \x1b[31m
     """
@@ -90,7 +90,7 @@ def printable(text: str) -> str:
 def one_line(error: BaseException) -> str:
     """An error of somebody else's code, with its class, as one line to quote.
 
-    Example:
+    Examples:
         >>> one_line(ValueError("no\\nsuch size"))
         'ValueError: no such size'
     """

@@ -38,7 +38,7 @@ def load_mixture(
         RecipeError: The recipe or a weight is wrong.
         TaskError: A task or one of its settings is wrong.
 
-    Example:
+    Examples:
         >>> dataset = load_mixture({"calculator": 1.0, "tictactoe": 0.5})
         >>> sorted({example["task"] for example in dataset.take(20)})
         ['calculator', 'tictactoe']

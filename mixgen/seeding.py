@@ -21,7 +21,7 @@ def stream(seed: int, *name: str | int) -> int:
     Returns:
         An integer in [0, 2**64), a pure function of the arguments.
 
-    Example:
+    Examples:
         >>> stream(42, "mix", 0) == stream(42, "mix", 0)
         True
         >>> stream(42, "mix", 1) == stream(43, "mix", 0)

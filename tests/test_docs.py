@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,13 +27,13 @@ def blocks(file: str, language: str) -> list[str]:
 
 @pytest.fixture
 def letters(tmp_path):
-    (tmp_path / "letters.py").write_text(blocks("CONTRIBUTING.md", "python")[0])
+    (tmp_path / "letters.py").write_text(blocks("docs/adding-a-task.md", "python")[0])
     registry.load_task_file(tmp_path / "letters.py")
     yield registry.task_class("letters")()
     registry._REGISTRY.pop("letters")
 
 
-def test_the_task_of_contributing_holds_the_contract(letters):
+def test_the_task_of_the_guide_holds_the_contract(letters):
     examples = list(itertools.islice(letters.stream(split="train", seed=0), 300))
     assert len({example["key"] for example in examples}) > 100
     assert examples == list(itertools.islice(letters.stream(split="train", seed=0), 300))
@@ -96,3 +98,49 @@ def test_the_datatrove_of_the_docs_writes_the_shards(tmp_path, monkeypatch):
         compile(source.replace("/shared/data", str(tmp_path / "data")), "publishing.md", "exec"), {}
     )
     assert missing_shards(read_plan(tmp_path / "data"), tmp_path / "data") == 0
+
+
+def test_the_task_of_the_guide_is_what_new_task_writes(tmp_path):
+    done = CliRunner().invoke(app, ["new-task", "letters", f"--output={tmp_path / 'letters.py'}"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "letters.py").read_text() == blocks("docs/adding-a-task.md", "python")[0]
+
+
+def test_the_site_is_built_without_a_broken_link(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", f"--site-dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 12
+    for page in pages:  # nothing is loaded from elsewhere
+        assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?://', page.read_text())
+
+
+def test_every_command_is_on_its_page():
+    from typer.main import get_command
+
+    text = (ROOT / "docs/commands.md").read_text()
+    for name in get_command(app).commands:
+        assert f"mixgen {name}" in text, name
+
+
+def test_every_task_is_on_its_page():
+    text = (ROOT / "docs/tasks.md").read_text()
+    for name, cls in registry.registered_tasks().items():
+        assert ":" in name or f"| `{name}` | `{cls.flag}` |" in text, name
+
+
+def test_every_public_name_is_on_its_page():
+    import mixgen
+
+    text = (ROOT / "docs/api.md").read_text()
+    for name in mixgen.__all__:
+        assert re.search(rf"\b{name}\b", text), name
+
+
+def test_the_reinforcement_learning_of_the_docs_is_python_of_names_that_exist():
+    *_, source = blocks("docs/models.md", "python")
+    for line in source.splitlines():
+        if line.startswith("from mixgen"):
+            exec(line, {})
+    compile(source, "models.md", "exec")

@@ -19,7 +19,7 @@ class Game:
     Args:
         mark: The person's, X or O; X begins.
 
-    Example:
+    Examples:
         >>> game = Game("X")
         >>> print(game.drawn)
          1 | 2 | 3

@@ -22,7 +22,7 @@ def read_messages(ids: Sequence[int], renderer: Renderer) -> list[Message]:
         ids: Of a conversation or a part of it.
         renderer: The encoder of such conversations.
 
-    Example:
+    Examples:
         >>> from mixgen.encoding.tokenizer import train_tokenizer
         >>> from mixgen.tasks.calculator import Calculator
         >>> task = Calculator()

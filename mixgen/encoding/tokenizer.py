@@ -122,7 +122,7 @@ def read_call(text: str) -> tuple[str, dict[str, Any]]:
     Arguments that are no JSON in UTF-8 (`1e999`, half a surrogate pair) are code like any other,
     and python's code that looks like a call with JSON is one.
 
-    Example:
+    Examples:
         >>> read_call("1+1"), read_call('search({"query": "owls"})')
         (('python', {'code': '1+1'}), ('search', {'query': 'owls'}))
     """

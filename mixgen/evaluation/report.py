@@ -130,7 +130,7 @@ def comparison_rows(runs: Sequence[Run]) -> list[list[str]]:
 def conditions(facts: Mapping[str, Any]) -> str:
     """How results came about, as far as the facts of a run tell.
 
-    Example:
+    Examples:
         >>> conditions({"split": "test", "num_examples": 1000, "temperature": 0.0})
         'Test split, num_examples 1,000, greedy decoding; tools really run.'
     """

@@ -140,7 +140,7 @@ def say_result(result: Result, seconds: float) -> None:
 def percent(share: float) -> str:
     """A share in percent; 100 only for all of it.
 
-    Example:
+    Examples:
         >>> percent(0.9996), percent(1.0), percent(0.5)
         ('99.9 %', '100 %', '50.0 %')
     """
@@ -230,7 +230,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def conversation_text(messages: Sequence[Message]) -> str:
     """A conversation for people: one message a paragraph, calls and tool output set apart.
 
-    Example:
+    Examples:
         >>> from mixgen.tasks.messages import assistant, call, tool, user
         >>> print(conversation_text([user("1+1?"), call("1+1"), tool("2"), assistant("2.")]))
         user       1+1?

@@ -77,7 +77,7 @@ def next_weights(
         Probabilities, rounded to four digits, at least 0.0001. Losses differ in their last digits
         between numbers of processes: rounding makes it unlikely, not impossible, that rows do too.
 
-    Example:
+    Examples:
         >>> next_weights([0.5, 0.5], [2.0, 1.0], rate=1.0, smoothing=0.0)
         [0.7311, 0.2689]
     """

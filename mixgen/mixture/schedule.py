@@ -38,7 +38,7 @@ def read_points(name: str, weight: object) -> Points:
     Raises:
         RecipeError: It is none of these, does not begin at 0, or does not ascend.
 
-    Example:
+    Examples:
         >>> read_points("tictactoe", "0.2:0,0.5:500")
         ((0, 0.2), (500, 0.5))
         >>> read_points("tictactoe", {0: 0.2, 0.5: 1.0})

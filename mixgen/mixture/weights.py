@@ -76,7 +76,7 @@ def configure_mix(**weights: float) -> Mix:
         TaskError: A task is unknown; the error names the nearest.
         RecipeError: A weight is no number, negative or not finite, or all are zero.
 
-    Example:
+    Examples:
         >>> mix = configure_mix(calculator=1.0, tictactoe=0.5)
         >>> print(mix)
         calculator=1.0, tictactoe=0.5

@@ -108,7 +108,7 @@ class Plan:
 def config_of(task: str) -> str:
     """The name of a task's dataset config and directory: neither may hold a colon.
 
-    Example:
+    Examples:
         >>> config_of("calculator"), config_of("reasoning_gym:chain_sum")
         ('calculator', 'reasoning_gym-chain_sum')
     """

@@ -259,7 +259,7 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
 def cut_text(text: str, size: int, piece: int) -> str:
     """A piece of a text, cut at spaces; all pieces joined are the text.
 
-    Example:
+    Examples:
         >>> [cut_text("One two three four.", 8, piece) for piece in range(3)]
         ['One two three', ' four.', '']
     """

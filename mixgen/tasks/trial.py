@@ -128,7 +128,7 @@ class Metric:
     def interval(self) -> tuple[float, float]:
         """The share's 95 % Wilson interval (Wilson 1927, as in Brown, Cai and DasGupta 2001).
 
-        Example:
+        Examples:
             >>> low, high = Metric(name="exact", count=999, total=1000).interval
             >>> f"{low:.4f} to {high:.4f}"
             '0.9944 to 0.9998'

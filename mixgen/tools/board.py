@@ -72,7 +72,7 @@ def result(board: str) -> str:
 def render(board: str) -> str:
     """What `print(board)` shows.
 
-    Example:
+    Examples:
         >>> print(render("XOXXOOOXX"))
         XOX
         XOO
@@ -86,7 +86,7 @@ def render(board: str) -> str:
 def render_lines(board: str) -> str:
     """What `print(board.lines)` shows: three rows, three columns, two diagonals and the result.
 
-    Example:
+    Examples:
         >>> render_lines("XOXXOOOXX").split("\\n")
         ['XOX', 'XOO', 'OXX', 'XXO', 'OOX', 'XOX', 'XOX', 'XOO', 'Draw']
     """
@@ -110,7 +110,7 @@ def place(board: str, cell: int, mark: str) -> str:
 class BoardSession:
     """`python(code)` for one game: the position it opens with, if any, and its moves.
 
-    Example:
+    Examples:
         >>> game = BoardSession()
         >>> game.call("python", {"code": "board[1][1]='X'\\nprint(board)"})
         '...\\n.X.\\n...\\n'

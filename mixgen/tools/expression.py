@@ -100,7 +100,7 @@ def evaluate(source: str) -> Number:
         ToolError: The text is not such an expression, its value is not a finite real number, or a
             cap is exceeded.
 
-    Example:
+    Examples:
         >>> evaluate("sqrt(16) + 7 // 2")
         7.0
     """
@@ -153,7 +153,7 @@ def format_value(value: Number) -> str:
     """The one way in which values are printed: whole numbers as such, others to 10 significant
     digits.
 
-    Example:
+    Examples:
         >>> format_value(6 / 2), format_value(0.1 + 0.2), format_value(2 / 3)
         ('3', '0.3', '0.6666666667')
     """

@@ -85,7 +85,7 @@ def result(game: Game) -> str:
 def render(game: Game) -> str:
     """What `print(heaps)` shows.
 
-    Example:
+    Examples:
         >>> render(begun((3, 5, 7)))
         '3 5 7\\n'
     """
@@ -95,7 +95,7 @@ def render(game: Game) -> str:
 def render_bits(game: Game) -> str:
     """What `print(heaps.bits)` shows.
 
-    Example:
+    Examples:
         >>> print(render_bits(begun((3, 5, 7))).rstrip())
         ..X
         .XX
@@ -124,7 +124,7 @@ PRINTS: Final[Mapping[str, Callable[[Game], str]]] = {
 class NimSession:
     """`python(code)` for one game.
 
-    Example:
+    Examples:
         >>> nim = NimSession()
         >>> nim.call("python", {"code": "heaps=[3,5,7]\\nheaps[1]-=3\\nprint(heaps)"})
         '3 2 7\\n'

@@ -64,7 +64,7 @@ def code_of(name: str, arguments: Mapping[str, Any]) -> str:
 class NoTools:
     """For tasks without tools: every call is refused.
 
-    Example:
+    Examples:
         >>> NoTools().call("python", {"code": "1+1"})
         'error: there are no tools'
     """
@@ -106,7 +106,7 @@ EXPRESSION_SCHEMA: Final = python_schema(
 class ExpressionSession:
     """`python(code)` for one arithmetic expression a call; keeps nothing between calls.
 
-    Example:
+    Examples:
         >>> ExpressionSession().call("python", {"code": "2**10"})
         '1024'
         >>> ExpressionSession().call("python", {"code": "1/0"})

@@ -201,7 +201,7 @@ _CONTEXTS: Final = tuple(
 def format_fraction(value: Fraction) -> str:
     """A value in full, or `about` it.
 
-    Example:
+    Examples:
         >>> [format_fraction(Fraction(*pair)) for pair in [(7, 1), (-1, 8), (2, 3), (10**8, 3)]]
         ['7', '-0.125', 'about 0.666667', 'about 33333333']
     """
@@ -276,7 +276,7 @@ def read(code: str) -> Request:
     Raises:
         ToolError: It is no such call, or one of what there is not.
 
-    Example:
+    Examples:
         >>> read("base(0xFF,2)") == read("base(255,2)")
         True
     """
@@ -291,7 +291,7 @@ def read(code: str) -> Request:
 class UnitsSession:
     """`python(code)` for one call at a time; keeps nothing between calls.
 
-    Example:
+    Examples:
         >>> UnitsSession().call("python", {"code": "convert(1,'km','mi')"})
         'about 0.621371 mi'
         >>> UnitsSession().call("python", {"code": "convert(1,'km','kg')"})

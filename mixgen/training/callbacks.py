@@ -167,7 +167,7 @@ class StopCallback(TrainerCallback):
 def tokens_text(number: float) -> str:
     """A number of tokens in three digits.
 
-    Example:
+    Examples:
         >>> tokens_text(950), tokens_text(12_345), tokens_text(6_000_000)
         ('950', '12.3k', '6M')
     """

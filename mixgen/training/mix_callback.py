@@ -123,7 +123,7 @@ def even_weight(
 
     Amounts grow with weights, and the others' stay as they are.
 
-    Example:
+    Examples:
         >>> even_weight({"calculator": 1.0, "tictactoe": 9.0}, {"calculator": 1.0, "tictactoe": 3})
         ('tictactoe', 0.9, 0.3333333333333333)
     """

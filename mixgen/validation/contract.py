@@ -49,7 +49,7 @@ def validate(
     Yields:
         Each finding as it is made. A task that cannot make examples has one fault alone.
 
-    Example:
+    Examples:
         >>> from mixgen.tasks.calculator import Calculator
         >>> findings = list(validate(Calculator()))
         >>> [finding for finding in findings if finding.status == "fault"]
