@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import sys
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mixgen.cli import app
+from mixgen.errors import TaskError
 from mixgen.tasks import registry
 from mixgen.tasks.base import Score, Task, assistant, call, judge, tool, user
 from mixgen.tasks.trial import Metric
@@ -268,3 +270,12 @@ def test_the_order_of_a_set_is_found_and_the_exit_code_tells(tmp_path, source, s
         registry._REGISTRY.pop("echo_of_validation", None)
         for name in [name for name in sys.modules if name.startswith("mixgen_task_file_echo")]:
             del sys.modules[name]
+
+
+@pytest.mark.parametrize("value", ["0.5", True, None, [1]])
+@pytest.mark.parametrize("name", ["calculator", "nim", "tictactoe", "units"])
+def test_a_setting_that_is_no_number_is_one_clear_error(name, value):
+    cls = registry.task_class(name)
+    key = next(field.name for field in dataclasses.fields(cls.Config) if "rate" in field.name)
+    with pytest.raises(TaskError, match=f"{name}: {key} must be a number, got "):
+        cls.Config(**{key: value})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, Final
 
@@ -61,6 +61,25 @@ def check_split(split: str) -> None:
     """Raises a `TaskError` for a split that there is not."""
     if split not in SPLITS:
         raise TaskError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
+
+
+def check_ranges(task: str, config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Makes sure that settings are numbers in their ranges.
+
+    Args:
+        task: The task's name.
+        config: Its settings.
+        ranges: The least and the most that each may be.
+
+    Raises:
+        TaskError: One is not; the error names it, what is allowed and what was given.
+    """
+    for key, (low, high) in ranges.items():
+        value = getattr(config, key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TaskError(f"{task}: {key} must be a number, got {value!r}")
+        if not low <= value <= high:
+            raise TaskError(f"{task}: {key} must lie in {low} to {high}, got {value}")
 
 
 def judge(

@@ -25,6 +25,7 @@ from mixgen.tasks.base import (
     Task,
     assistant,
     call,
+    check_ranges,
     judge,
     tool,
     user,
@@ -90,19 +91,16 @@ class Calculator(Task):
 
         def __post_init__(self) -> None:
             """Rejects settings that no expression satisfies."""
-            for key, low, high in (
-                ("min_depth", 1, 3),
-                ("max_depth", self.min_depth, 3),
-                ("max_digits", 1, 4),
-                ("max_decimals", 0, 4),
-                ("decimal_rate", 0, 1),
-                ("negative_rate", 0, 1),
-                ("function_rate", 0, 1),
-            ):
-                if not low <= getattr(self, key) <= high:
-                    raise TaskError(
-                        f"calculator: {key} must lie in {low} to {high}, got {getattr(self, key)}"
-                    )
+            ranges = {
+                "min_depth": (1, 3),
+                "max_depth": (self.min_depth, 3),
+                "max_digits": (1, 4),
+                "max_decimals": (0, 4),
+                "decimal_rate": (0, 1),
+                "negative_rate": (0, 1),
+                "function_rate": (0, 1),
+            }
+            check_ranges("calculator", self, ranges)
             for key, known in (("operators", BINARY), ("functions", FUNCTIONS)):
                 for symbol in getattr(self, key):
                     if symbol not in known:

@@ -47,6 +47,7 @@ from mixgen.tasks.base import (
     Message,
     Score,
     Task,
+    check_ranges,
     check_split,
     judge,
 )
@@ -119,17 +120,14 @@ class Nim(Task):
 
         def __post_init__(self) -> None:
             """Rejects settings that no game satisfies."""
-            for key, low, high in (
-                ("max_heaps", *NUM_HEAPS),
-                ("max_stones", 5, MAX_STONES),
-                ("max_turns", self.max_heaps, 20),
-                ("assistant_starts_rate", 0, 1),
-                ("user_optimal_rate", 0, 1),
-            ):
-                if not low <= getattr(self, key) <= high:
-                    raise TaskError(
-                        f"nim: {key} must lie in {low} to {high}, got {getattr(self, key)}"
-                    )
+            ranges = {
+                "max_heaps": NUM_HEAPS,
+                "max_stones": (5, MAX_STONES),
+                "max_turns": (self.max_heaps, 20),
+                "assistant_starts_rate": (0, 1),
+                "user_optimal_rate": (0, 1),
+            }
+            check_ranges("nim", self, ranges)
 
     def tools(self) -> NimSession:
         """See `Task.tools`."""

@@ -36,7 +36,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple
 
-from mixgen.errors import TaskError
 from mixgen.tasks._game_set_ups import from_set_ups
 from mixgen.tasks._game_tree import Position, canonical_game, draw_set_up, game_tree
 from mixgen.tasks._game_walk import Line, metrics_of, trials_of, walk
@@ -53,6 +52,7 @@ from mixgen.tasks.base import (
     Message,
     Score,
     Task,
+    check_ranges,
     check_split,
     judge,
 )
@@ -127,11 +127,8 @@ class TicTacToe(Task):
 
         def __post_init__(self) -> None:
             """Rejects what is no share."""
-            for key in ("assistant_starts_rate", "user_optimal_rate", "set_up_rate"):
-                if not 0 <= getattr(self, key) <= 1:
-                    raise TaskError(
-                        f"tictactoe: {key} must lie in 0 to 1, got {getattr(self, key)}"
-                    )
+            rates = ("assistant_starts_rate", "user_optimal_rate", "set_up_rate")
+            check_ranges("tictactoe", self, dict.fromkeys(rates, (0, 1)))
 
     def tools(self) -> BoardSession:
         """See `Task.tools`."""

@@ -30,6 +30,7 @@ from mixgen.tasks.base import (
     Task,
     assistant,
     call,
+    check_ranges,
     judge,
     tool,
     user,
@@ -86,20 +87,17 @@ class Units(Task):
 
         def __post_init__(self) -> None:
             """Rejects settings that no question satisfies."""
-            for key, low, high in (
-                ("max_digits", 1, 6),
-                ("max_decimals", 0, 4),
-                ("decimal_rate", 0, 1),
-                ("negative_rate", 0, 1),
-                ("max_bits", 4, 32),
-                ("min_year", 1583, 2999),
-                ("max_year", self.min_year, 2999),
-                ("max_days", 1, 99_999),
-            ):
-                if not low <= getattr(self, key) <= high:
-                    raise TaskError(
-                        f"units: {key} must lie in {low} to {high}, got {getattr(self, key)}"
-                    )
+            ranges = {
+                "max_digits": (1, 6),
+                "max_decimals": (0, 4),
+                "decimal_rate": (0, 1),
+                "negative_rate": (0, 1),
+                "max_bits": (4, 32),
+                "min_year": (1583, 2999),
+                "max_year": (self.min_year, 2999),
+                "max_days": (1, 99_999),
+            }
+            check_ranges("units", self, ranges)
             for kind in self.kinds:
                 if kind not in KINDS:
                     raise TaskError(f"units: unknown {kind!r} in kinds: {nearest(kind, KINDS)}")
