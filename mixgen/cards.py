@@ -128,7 +128,8 @@ def _parts(body: str) -> tuple[str, str, str]:
     if found:
         raise OutputError(
             f"the card must have the line {BEGIN!r} once and {END!r} once after it, or neither: "
-            f"it has {marks.count(BEGIN)} and {marks.count(END)} outside of code"
+            f"it has {marks.count(BEGIN)} and {marks.count(END)}, and {len(found) - len(marks)} "
+            "lines like them in blocks of code, which may not be closed"
         )
     return body, "", ""
 

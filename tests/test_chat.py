@@ -101,6 +101,19 @@ def test_a_model_that_does_not_play_one_legal_move_ends_the_game(code, capsys):
     assert "the model has not played one legal move" in shown.err and talk.game is None
 
 
+def test_a_turn_that_is_stopped_leaves_the_game_as_it_was(capsys):
+    def stopped(messages):
+        raise KeyboardInterrupt
+
+    talk = Talk(stopped, keeps=False)
+    lines_of(talk, capsys, "/play")
+    with pytest.raises(KeyboardInterrupt):
+        talk.hear("5")
+    assert talk.game.board == EMPTY_BOARD and talk.messages == []
+    talk.answer = Player()
+    assert " X " in lines_of(talk, capsys, "5").out
+
+
 def test_a_turn_without_an_end_ends_the_game_and_is_forgotten(capsys):
     talk = Talk(lambda messages: Turn([], fault="too many tokens in one turn"), keeps=True)
     shown = lines_of(talk, capsys, "What is 1 + 1?")
@@ -144,7 +157,7 @@ def test_the_board_is_drawn_with_its_result():
     game = Game("X")
     game.board = "XXXOO...."
     assert game.drawn.endswith(" 7 | 8 | 9\nX wins.") and game.is_over
-    assert Game("O").words_for("").startswith("Tic-tac-toe. You are X:")
+    assert Game("O").with_move("")[1].startswith("Tic-tac-toe. You are X:")
     assert Game("O").board == EMPTY_BOARD
     assert user("x")["role"] == "user"
 

@@ -241,7 +241,7 @@ def test_names_that_no_dataset_has_are_clear_errors(tmp_path):
     for name, said in (
         ("hub:", "names no dataset"),
         ("hub:./none.jsonl", "no file or directory"),
-        (f"hub:{tmp_path / 'a.xml'}", "'.xml' files"),
+        (f"hub:{tmp_path / 'a.xml'}", "cannot read '.xml' files"),
         ("hub:nobody/nothing-of-the-kind", "cannot be loaded"),
     ):
         with pytest.raises(TaskError, match=said):

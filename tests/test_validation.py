@@ -182,6 +182,28 @@ class Uncalled(Sums):
         return example
 
 
+class Endless(Sums):
+    def sample(self, rng):
+        example = super().sample(rng)
+        example["messages"][-1] = {**call("1+1"), "content": f"{example['answer']}."}
+        return example
+
+
+class Extra(Sums):
+    def sample(self, rng):
+        example = super().sample(rng)
+        example["messages"][-1] |= {"thought": "hm"}
+        return example
+
+
+class Text(Sums):
+    schemas: ClassVar = []
+
+    def sample(self, rng):
+        words = f"{rng.random()} is a number"
+        return self.example(key=words, messages=[assistant(words)], answer=words)
+
+
 class Blind(Sums):
     def metrics(self, examples, trials):
         return [Metric(name="exact", count=0, total=len(trials))]
@@ -215,6 +237,10 @@ class Generous(Sums):
         (Unanswered, "answers", "doubt", "does not end with the answer '42!'"),
         (Undeclared, "messages", "fault", "tool 'python' is not in `schemas`"),
         (Uncalled, "messages", "fault", "must be followed by its tool's message"),
+        (Endless, "messages", "fault", "must end with the assistant's words"),
+        (Extra, "messages", "fault", "not a message of user()"),
+        (Text, "evaluation", "ok", "nothing is asked"),
+        (Text, "wrong replies", "ok", " score less"),
         (Blind, "evaluation", "fault", "right replies have exact 0 of 50"),
         (Generous, "evaluation", "fault", "a model that says nothing has"),
     ],
@@ -230,6 +256,22 @@ def test_a_right_task_of_ones_own_has_no_fault_and_the_same_class_of_it_is_judge
     shown = not_ok(Sums(), max_seq_len=256)
     assert set(shown) == {"other processes"}  # this file is not theirs
     assert "unknown task 'sums'" in shown["other processes"][1]
+
+
+def test_a_file_whose_tasks_are_registered_by_what_it_imports_is_checked(tmp_path, monkeypatch):
+    (tmp_path / "their_lib.py").write_text(
+        FILE.replace("WORD_SOURCE", "'abcdefghij'").replace("echo_of_validation", "echo_of_lib")
+    )
+    (tmp_path / "mine.py").write_text("import their_lib\n")
+    (tmp_path / "again.py").write_text("import their_lib\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        done = CliRunner().invoke(app, ["validate", str(tmp_path / "mine.py"), "--json"])
+        assert '"task": "echo_of_lib", "check": "speed"' in done.stdout, done
+        done = CliRunner().invoke(app, ["validate", str(tmp_path / "again.py")])
+        assert isinstance(done.exception, TaskError) and "registers no task" in str(done.exception)
+    finally:
+        registry._REGISTRY.pop("echo_of_lib", None)
 
 
 FILE = '''
@@ -265,7 +307,7 @@ def test_the_order_of_a_set_is_found_and_the_exit_code_tells(tmp_path, source, s
         assert done.exit_code == status, records
         assert records["other processes"]["status"] == ("fault" if status else "ok")
         told = CliRunner().invoke(app, ["validate", str(path)]).stdout.splitlines()
-        assert told[-1] == ("1 to mend." if status else "It holds the contract.")
+        assert told[-1] == ("Faults: 1." if status else "The contract holds.")
     finally:
         registry._REGISTRY.pop("echo_of_validation", None)
         for name in [name for name in sys.modules if name.startswith("mixgen_task_file_echo")]:

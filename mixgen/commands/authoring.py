@@ -7,11 +7,11 @@ from typing import Annotated, Final
 
 import typer
 
-from mixgen.commands.console import make_console, print_records
+from mixgen.commands.console import make_console, print_records, say
 from mixgen.commands.tasks import AsJson, complete_task, tasks_of
 from mixgen.errors import OutputError, TaskError
 
-SIGNS: Final = {"ok": ("ok", "green"), "doubt": ("?", "yellow"), "fault": ("FAULT", "bold red")}
+STYLES: Final = {"ok": "green", "doubt": "yellow", "fault": "bold red"}
 
 
 def validate(
@@ -43,20 +43,20 @@ def validate(
     for task in chosen:
         if not as_json:
             console.print(Text(f"{task.name}", style="bold"))
+        say("Drawing examples ...")
         for finding in findings_of(task, max_seq_len=max_seq_len, task_files=files):
             found.append(finding)
             if as_json:
                 print_records([{"task": task.name, **finding._asdict()}], as_json=True)
                 continue
-            sign, style = SIGNS[finding.status]
-            line = Text(f"  {sign:5}  ", style=style)
+            line = Text(f"  {finding.status:5}  ", style=STYLES[finding.status])
             line.append(f"{finding.check:18} {finding.words}", style="default")
             console.print(line)
     faults = sum(finding.status == FAULT for finding in found)
     doubts = sum(finding.status == DOUBT for finding in found)
     if not as_json:
-        verdict = f"{faults} to mend" if faults else "It holds the contract"
-        console.print(f"{verdict}{f', {doubts} to look at' if doubts else ''}.")
+        verdict = f"Faults: {faults}" if faults else "The contract holds"
+        console.print(f"{verdict}{f'; doubts: {doubts}' if doubts else ''}.")
     if faults:
         raise typer.Exit(1)
 
@@ -72,6 +72,7 @@ def new_task(
     Example: mixgen new-task letters
     """
     import keyword
+    import sys
 
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -81,6 +82,10 @@ def new_task(
         raise TaskError(
             f"a task's name must be a Python identifier without _ in front, got {name!r}"
         )
+    if name in sys.stdlib_module_names:  # `import random` would find it instead
+        raise TaskError(f"{name!r} is a module of Python's own: choose another name")
+    if name in _recipe_keys():
+        raise TaskError(f"{name!r} is a key of recipes: choose another name")
     for cls in registered_tasks().values():
         if name in (cls.name, cls.flag):
             raise TaskError(f"{name!r} is the name or flag of a task that there is: choose another")
@@ -103,3 +108,13 @@ def new_task(
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
     print(f"Written to {path}. Then: mixgen validate {path}; mixgen preview {path}")
+
+
+def _recipe_keys() -> set[str]:
+    """The keys of a recipe that are no task's."""
+    import dataclasses
+
+    from mixgen.flags import WEIGHTS
+    from mixgen.training.config import MixConfig
+
+    return {WEIGHTS, *(field.name for field in dataclasses.fields(MixConfig))}

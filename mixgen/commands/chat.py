@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HELP: Final = (
     "Each line is a conversation of its own (with --multi-turn, one goes on: /new begins another). "
-    "/play X or /play O plays tic-tac-toe, /help shows this, Ctrl-D ends."
+    "/play X or /play O plays tic-tac-toe, /help shows this, /quit or Ctrl-D ends."
 )
 COMMANDS: Final = ("/play", "/new", "/help", "/quit")
 STYLES: Final = {"call": "green", "tool": "yellow", "assistant": "bold"}
@@ -53,10 +53,9 @@ def chat(
 
     Example: echo "What is 12 plus 30?" | mixgen chat outputs/quickstart
     """
-    from mixgen.commands.evaluate import MIN_TEMPERATURE, tasks_to_try
+    from mixgen.commands.evaluate import check_temperature, on_gpu, tasks_to_try
 
-    if 0 < temperature < MIN_TEMPERATURE:
-        raise RecipeError(f"temperature must be 0 or at least {MIN_TEMPERATURE}, got {temperature}")
+    check_temperature(temperature)
     chosen = tasks_to_try(checkpoint, None, tasks, trust_remote_code)
     say("Loading ...")
     from mixgen.encoding.renderer import Renderer
@@ -64,6 +63,7 @@ def chat(
     from mixgen.evaluation.loading import load_checkpoint
 
     model, tokenizer = load_checkpoint(checkpoint, trust_remote_code=trust_remote_code)
+    model = on_gpu(model)
     generator = Generator(
         model,
         Renderer(tokenizer),
@@ -178,19 +178,23 @@ class Talk:
         self.messages, self.game = [], Game(mark)
         say(HINT)
         if self.game.is_persons_turn:
-            print(self.game.drawn, flush=True)
+            self._draw(self.game)
         else:
             self._move(self.game, "")
 
+    def _draw(self, game: Game) -> None:
+        if not self.as_json:
+            print(game.drawn, flush=True)
+
     def _move(self, game: Game, move: str) -> None:
-        before = game.board
-        if not self._ask(game.words_for(move)):
-            game.board = before
+        board, words = game.with_move(move)
+        if not self._ask(words):
             self.game = None
             say("The game is over: /play begins another.")
             return
+        game.board = board
         fault = game.follow(self.messages)
-        print(game.drawn, flush=True)
+        self._draw(game)
         if fault or game.is_over:
             self.messages, self.game = [], None
             say(f"The game is over{': ' if fault else ''}{fault}. /play begins another.")

@@ -13,6 +13,8 @@ import typer
 from mixgen.errors import MixgenError, OutputError, RecipeError, nearest, printable
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from mixgen.tasks.base import Task
 
 MIN_TEMPERATURE = 0.01  # logits divided by much less are infinite
@@ -36,7 +38,7 @@ def evaluate(
         typer.Option(
             min=1,
             help="Problems of each task; tictactoe plays its whole tree, below 1000 in one wording "
-            "and without set-ups.",
+            "and without set-ups, nim at most 400 games.",
         ),
     ] = 1000,
     failures: Annotated[int, typer.Option(min=0, help="Failures of each task to show.")] = 3,
@@ -72,8 +74,7 @@ def evaluate(
 
     if split not in SPLITS:
         raise RecipeError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
-    if 0 < temperature < MIN_TEMPERATURE:
-        raise RecipeError(f"temperature must be 0 or at least {MIN_TEMPERATURE}, got {temperature}")
+    check_temperature(temperature)
     where = Path(checkpoint) if Path(checkpoint).is_dir() else Path()
     path = output or where / f"evaluation-{split}.json"
     _check_output(path, ".json")
@@ -94,8 +95,7 @@ def evaluate(
     )
 
     model, tokenizer = load_checkpoint(checkpoint, trust_remote_code=trust_remote_code)
-    if torch.cuda.is_available():
-        model = model.to("cuda")  # type: ignore[arg-type]
+    model = on_gpu(model)
     evaluator = Evaluator(
         chosen,
         tokenizer,
@@ -139,6 +139,19 @@ def evaluate(
         raise OutputError(f"{path} cannot be written: {failure.strerror}") from failure
     if not as_json:
         print(f"\nWritten to {path}.")
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises a `RecipeError` for a temperature that no logits can be divided by."""
+    if 0 < temperature < MIN_TEMPERATURE:
+        raise RecipeError(f"temperature must be 0 or at least {MIN_TEMPERATURE}, got {temperature}")
+
+
+def on_gpu(model: PreTrainedModel) -> PreTrainedModel:
+    """The model on the GPU, if there is one."""
+    import torch
+
+    return model.to("cuda") if torch.cuda.is_available() else model  # type: ignore[arg-type]
 
 
 def report(

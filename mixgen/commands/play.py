@@ -27,7 +27,7 @@ class Game:
          4 | 5 | 6
         ---+---+---
          7 | 8 | 9
-        >>> print(game.words_for("5"))
+        >>> print(game.with_move("5")[1])
         Tic-tac-toe. You are O:
         ...
         .X.
@@ -59,8 +59,8 @@ class Game:
         lines = "\n---+---+---\n".join(rows)
         return f"{lines}\n{result(self.board)}." if self.is_over else lines
 
-    def words_for(self, move: str) -> str:
-        """What to say to the model for a person's move, which is put on the board.
+    def with_move(self, move: str) -> tuple[str, str]:
+        """The board after a person's move, and what to say to the model.
 
         Args:
             move: A number from 1 to 9 or a cell's name; ignored before the model's first move.
@@ -70,12 +70,12 @@ class Game:
         """
         is_first = self.board == EMPTY_BOARD
         if is_first and self.mark == "O":
-            return opening_words(self.board, 0)
+            return self.board, opening_words(self.board, 0)
         cell = _cell(move)
         if self.board[cell] != ".":
             raise RecipeError(f"{CELLS[cell]} is taken")
-        self.board = place(self.board, cell, self.mark)
-        return opening_words(self.board, 0) if is_first else CELLS[cell]
+        board = place(self.board, cell, self.mark)
+        return board, opening_words(board, 0) if is_first else CELLS[cell]
 
     def follow(self, messages: Sequence[Message]) -> str:
         """Takes over the model's move.

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 RECIPE_SUFFIXES: Final = {".yaml", ".yml"}
 TIMED_SECONDS: Final = 0.1
 PLOT_COLUMNS: Final = 60
+DEFAULT_SEED: Final = 42
+DEFAULT_VOCAB_SIZE: Final = 1024
 STYLES: Final = {"user": "cyan", "assistant": "green", "call": "green", "tool": "yellow"}
 
 
@@ -38,7 +41,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object a li
 def tasks(
     name: Annotated[
         str | None,
-        typer.Argument(help="A task, to list its settings.", autocompletion=complete_task),
+        typer.Argument(
+            help="A task or task file, to list its settings.", autocompletion=complete_task
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,36 +51,21 @@ def tasks(
 
     Example: mixgen tasks calculator
     """
-    from mixgen.tasks.registry import registered_tasks, task_class
+    from mixgen.tasks.registry import load_task_file, registered_tasks, task_class
 
     if name is not None:
-        cls = task_class(name)
-        fields = dataclasses.fields(cls.Config)
-        if not fields and not as_json:
-            print(f"{name} has no settings.")
-        elif fields:
-            made = cls().config
-            print_records(
-                [
-                    {
-                        "setting": field.name,
-                        "flag": f"--{cls.flag}_{field.name}",
-                        "default": _setting(getattr(made, field.name)),
-                        "help": str(field.metadata.get("help", "")),
-                    }
-                    for field in fields
-                ],
-                as_json=as_json,
-            )
+        classes = load_task_file(name) if name.endswith(".py") else [task_class(name)]
+        for cls in classes:
+            _print_settings(cls, as_json=as_json)
         return
     print_records(
         [
             {
                 "task": cls.name,
-                "weight": f"--{cls.flag}_weight",
+                "flag": f"--{cls.flag}_weight",
                 "settings": len(dataclasses.fields(cls.Config)),
-                "examples/s": round(_examples_per_second(cls())),
-                "what": (cls.__doc__ or "").strip().split("\n")[0],
+                "examples_per_second": round(_examples_per_second(cls())),
+                "description": (cls.__doc__ or "").strip().split("\n")[0],
             }
             for cls in registered_tasks().values()
         ],
@@ -83,8 +73,28 @@ def tasks(
     )
 
 
+def _print_settings(cls: type[Task], *, as_json: bool) -> None:
+    fields = dataclasses.fields(cls.Config)
+    if not fields and not as_json:
+        print(f"{cls.name} has no settings.")
+        return
+    defaults = cls.Config()
+    records = []
+    for field in fields:
+        default = getattr(defaults, field.name)
+        records.append(
+            {
+                "setting": field.name,
+                "flag": f"--{cls.flag}_{field.name}",
+                "default": default if as_json else _setting(default),
+                "help": str(field.metadata.get("help", "")),
+            }
+        )
+    print_records(records, as_json=as_json)
+
+
 def _setting(value: Any) -> Any:
-    return " ".join(map(str, value)) if isinstance(value, list) else value
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _examples_per_second(task: Task) -> float:
@@ -102,7 +112,7 @@ def preview(
         str,
         typer.Argument(
             help="A task, a task file or a recipe.",
-            metavar="TASK|RECIPE",
+            metavar="FILE|TASK|RECIPE",
             autocompletion=complete_task,
         ),
     ],
@@ -110,14 +120,23 @@ def preview(
         int, typer.Option("--number", "-n", min=1, help="Examples of each task.")
     ] = 3,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 42,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of every random draw; the recipe's, else 42.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show conversations, with who says what, what is trained on, and how many tokens it is.
 
+    Tokens are of the tokenizer that a run on these tasks would train: of one task, on it alone.
+
     Example: mixgen preview tictactoe -n 1
     """
+    from mixgen.recipe import read_recipe
+
     chosen, _ = tasks_of(what)
+    content = read_recipe(what) if Path(what).suffix in RECIPE_SUFFIXES else {}
+    if seed is None:
+        seed = content.get("seed", DEFAULT_SEED)
     examples = [
         example
         for task in chosen
@@ -130,7 +149,8 @@ def preview(
     from mixgen.encoding.renderer import Renderer
     from mixgen.encoding.tokenizer import train_tokenizer
 
-    renderer = Renderer(train_tokenizer(tuple(chosen), seed=seed))
+    vocab_size = content.get("vocab_size", DEFAULT_VOCAB_SIZE)
+    renderer = Renderer(train_tokenizer(tuple(chosen), seed=seed, vocab_size=vocab_size))
     for example in examples:
         _show(example, renderer)
 
@@ -146,10 +166,12 @@ def _show(example: Example, renderer: Renderer) -> None:
     trained = sum(span.num_tokens for span in found if span.is_trained)
     head = f"{example['id']}, key {example['key']}: {total} tokens, {trained} of them trained on"
     text = Text()
-    for span in found:
-        marks = ("«", "»") if span.is_trained else ("", "")
-        style = f"bold {STYLES[span.speaker]}" if span.is_trained else STYLES[span.speaker]
-        text.append(f"{marks[0]}{span.text}{marks[1]}", style=style)
+    for is_trained, run in groupby(found, key=lambda span: span.is_trained):
+        weight = "bold " if is_trained else ""
+        text.append("«" if is_trained else "")
+        for span in run:
+            text.append(span.text, style=f"{weight}{STYLES[span.speaker]}")
+        text.append("»" if is_trained else "")
     console.print(Text(head, style="dim"))
     console.print(text, end="\n\n")
 
@@ -170,6 +192,7 @@ def mix(
     """
     say("Loading ...")
     from mixgen.encoding.renderer import Renderer
+    from mixgen.encoding.shares import check_lengths, measure_shares
     from mixgen.encoding.tokenizer import train_tokenizer
     from mixgen.recipe import parse_recipe
 
@@ -189,13 +212,9 @@ def mix(
         )
         if not as_json:
             print()
-    if as_json:
-        return
-    longest = max(record["longest"] for record in records)
-    if longest > config.max_seq_len:
-        raise RecipeError(f"max_seq_len {config.max_seq_len} is too short for {longest} tokens")
-    if len(starts) > 1:
+    if len(starts) > 1 and not as_json:
         _plot(schedule)
+    check_lengths(measure_shares(schedule, renderer, seed=config.seed), config.max_seq_len)
 
 
 def _shares(
@@ -216,10 +235,10 @@ def _shares(
         {
             "task": task.name,
             "weight": weights[task.name],
-            "asked": round(drawn.probabilities[index], 4),
-            "drawn": round(len(found) / number, 4),
-            "of tokens": round(sum(found) / total, 4),
-            "mean length": round(sum(found) / max(len(found), 1), 1),
+            "asked_share": round(drawn.probabilities[index], 4),
+            "drawn_share": round(len(found) / number, 4),
+            "token_share": round(sum(found) / total, 4),
+            "mean_length": round(sum(found) / max(len(found), 1), 1),
             "p99": sorted(found)[len(found) * 99 // 100] if found else 0,
             "longest": max(found, default=0),
         }
@@ -255,7 +274,6 @@ def tasks_of(what: str) -> tuple[list[Task], list[Path]]:
     from mixgen.load import configured_tasks
     from mixgen.recipe import known_tasks, read_recipe
     from mixgen.tasks.registry import (
-        file_of,
         is_adapted,
         load_task_file,
         registered_tasks,
@@ -269,10 +287,11 @@ def tasks_of(what: str) -> tuple[list[Task], list[Path]]:
             raise RecipeError(f"{path} gives no task a weight above 0")
         return found, known_tasks(read_recipe(path), path)[1]
     if path.suffix == ".py":
-        load_task_file(path)
-        file = str(path.resolve())
-        return [cls() for cls in registered_tasks().values() if file_of(cls) == file], [path]
+        return [cls() for cls in load_task_file(path)], [path]
     if not is_adapted(what) and what not in registered_tasks():
-        names = [*registered_tasks(), *map(str, Path("recipes").glob("*.yaml"))]
+        names = [
+            *registered_tasks(),
+            *map(str, [*Path("recipes").glob("*.yaml"), *Path().glob("*.py")]),
+        ]
         raise TaskError(f"unknown task {what!r}: {nearest(what, names)}; or name a file")
     return [task_class(what)()], []

@@ -12,15 +12,16 @@ import itertools
 import random
 import re
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixgen.seeding import rng, stream
-from mixgen.tasks.base import Example, Task, check_split
+from mixgen.tasks.base import SPLITS, Example, Task, check_split
 from mixgen.tasks.trial import NoProblemError
+
+MAX_ORDERS: Final = 3  # each takes 8 bytes a row
 
 
 class FiniteTask(Task):
@@ -35,6 +36,7 @@ class FiniteTask(Task):
         """Makes the task with its settings."""
         super().__init__(config)
         self.pace: float | None = None
+        self._orders: dict[tuple[str, int, int], NDArray[np.int64]] = {}  # the last few passes
 
     def num_examples(self, split: str) -> int:
         """How many there are in a split."""
@@ -50,7 +52,7 @@ class FiniteTask(Task):
 
     def sample(self, rng: random.Random) -> Example:
         """See `Task.sample`; of a split by its size."""
-        sizes = {split: self.num_examples(split) for split in ("train", "validation", "test")}
+        sizes = {split: self.num_examples(split) for split in SPLITS}
         (split,) = rng.choices(list(sizes), list(sizes.values()))
         return self.sample_from(split, rng)
 
@@ -68,19 +70,23 @@ class FiniteTask(Task):
         prefix = f"{self.name}-{split}-{seed}-{block}-"
         for index in itertools.count():
             turn, at = divmod(self._start(split, seed, block) + index, size)
-            example = self.example_at(split, int(_order(size, seed, self.name, split, turn)[at]))
+            example = self.example_at(split, int(self._order(size, split, seed, turn)[at]))
             example["id"] = f"{prefix}{index}"
             yield example
 
     def _start(self, split: str, seed: int, block: int | str) -> int:
         """The number of a stream's first example."""
-        number = re.search(r"\d+$", str(block))
+        number = re.search(r"\d+$", str(block))  # below 0 are blocks that no row is made of
         if self.pace is None or number is None or str(block).startswith("-"):
             return rng(seed, split, self.name, block).randrange(2**40)
         return round(int(number[0]) * self.pace)
 
-
-@lru_cache(maxsize=8)
-def _order(size: int, seed: int, *name: str | int) -> NDArray[np.int64]:
-    """The order of a pass."""
-    return np.random.default_rng(stream(seed, "pass", *name)).permutation(size)
+    def _order(self, size: int, split: str, seed: int, turn: int) -> NDArray[np.int64]:
+        """The order of a pass."""
+        key = (split, seed, turn)
+        if key not in self._orders:
+            if len(self._orders) >= MAX_ORDERS:
+                self._orders.clear()
+            names = ("pass", self.name, split, turn)
+            self._orders[key] = np.random.default_rng(stream(seed, *names)).permutation(size)
+        return self._orders[key]

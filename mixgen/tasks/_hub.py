@@ -157,7 +157,7 @@ class HubTask(FiniteTask):
         if path.is_file():
             if path.suffix not in FILES:
                 raise TaskError(
-                    f"{self.name}: {path.suffix!r} files: {nearest(path.suffix, FILES)}"
+                    f"{self.name}: cannot read {path.suffix!r} files: {nearest(path.suffix, FILES)}"
                 )
             given = {"path": FILES[path.suffix], "data_files": self.source}
         elif not path.is_dir() and (
@@ -310,8 +310,3 @@ def make(rest: str) -> type[Task]:
         "subset": subset,
     }
     return type("HubTask", (HubTask,), namespace)
-
-
-def named_by(flag: str) -> str | None:
-    """No dataset can be told from a flag: a recipe names it first."""
-    return None

@@ -31,13 +31,16 @@ from mixgen.tasks.base import Task
 
 ENTRY_POINTS: Final = "mixgen.tasks"
 # What stands before the colon -> a module with `make(name)`, which gives the class of a task, and
-# `named_by(flag)`, which gives the name that a flag without its prefix begins with, if any.
+# perhaps `named_by(flag)`, which gives the name that a flag without its prefix begins with, if any.
 ADAPTERS: Final = {
     "hub": "mixgen.tasks._hub",
     "reasoning_gym": "mixgen.tasks._reasoning_gym",
 }
 
+RESERVED: Final = ("weights", "task_files", "mix")  # of recipes, and of exports
+
 _REGISTRY: dict[str, type[Task]] = {}
+_OF_FILES: dict[str, list[type[Task]]] = {}  # by the name of a task file's module
 TaskClass = TypeVar("TaskClass", bound=type[Task])
 
 
@@ -63,6 +66,8 @@ def register(cls: TaskClass) -> TaskClass:
                 f"{where}: {attribute} must be a Python identifier without _ in front, "
                 f"got {value!r}"
             )
+    if cls.name in RESERVED:
+        raise TaskError(f"{where}: {cls.name!r} is a word of recipes or exports: rename it")
     for other in _REGISTRY.values():
         taken = {other.name, other.flag} & {cls.name, cls.flag}
         if taken and not (
@@ -106,8 +111,11 @@ def file_of(cls: type[Task]) -> str:
     return getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
 
 
-def load_task_file(path: str | Path) -> None:
+def load_task_file(path: str | Path) -> list[type[Task]]:
     """Imports a user's task file, which registers the tasks in it.
+
+    Returns:
+        Those tasks, also when the file is named again.
 
     Raises:
         TaskError: There is no such file, it fails to import, or it registers no task.
@@ -116,7 +124,7 @@ def load_task_file(path: str | Path) -> None:
     digest = blake2b(str(path).encode(), digest_size=4).hexdigest()
     module_name = f"mixgen_task_file_{path.stem}_{digest}"
     if module_name in sys.modules:
-        return
+        return _OF_FILES[module_name]
     spec = importlib.util.spec_from_file_location(module_name, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise TaskError(f"task file {path} is not a Python file that exists")
@@ -129,8 +137,11 @@ def load_task_file(path: str | Path) -> None:
     except TaskError:
         del sys.modules[module_name]
         raise
-    if before == _REGISTRY:
+    new = [cls for name, cls in _REGISTRY.items() if before.get(name) is not cls]
+    if not new:
+        del sys.modules[module_name]
         raise TaskError(f"task file {path} registers no task: decorate its class with @register")
+    return _OF_FILES.setdefault(module_name, new)
 
 
 @contextmanager
@@ -181,8 +192,9 @@ def adapted_on(words: Iterable[str]) -> Iterator[str]:
         flag = re.sub(r"\W", "_", word.removeprefix("--").partition("=")[0])
         for prefix, module in ADAPTERS.items():
             if word.startswith("--") and flag.startswith(f"{prefix}_"):
-                found = import_module(module).named_by(flag.removeprefix(f"{prefix}_"))
-                if found is not None:
+                named_by = getattr(import_module(module), "named_by", None)
+                found = named_by and named_by(flag.removeprefix(f"{prefix}_"))
+                if found:
                     yield f"{prefix}:{found}"
 
 

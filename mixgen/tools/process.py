@@ -31,6 +31,7 @@ ALLOWED: Final = "MIXGEN_RUN_TOOLS"
 KEPT: Final = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT")  # of the environment; no token is there
 MEGABYTE: Final = 2**20
 MAX_FILE: Final = 1 * MEGABYTE  # that the tool may write
+MAX_REASON: Final = 2_000  # bytes, at the end of its output, that may say why it failed
 # Sets limits to the process that it is, and becomes the tool. (Between a fork and the new program,
 # in a process with threads, Python code could hang.)
 LIMITED: Final = """
@@ -57,16 +58,21 @@ class ProcessTools:
     """
 
     def __init__(
-        self, file: Path, *, seconds: float = 2.0, megabytes: int = 512, max_chars: int = 4_000
+        self,
+        file: str | Path,
+        *,
+        seconds: float = 2.0,
+        megabytes: int = 512,
+        max_chars: int = 4_000,
     ) -> None:
         if os.environ.get(ALLOWED) != "1":
             raise TaskError(
                 f"{file} runs as a tool on what a model writes, with your rights (no sandbox): "
                 f"set {ALLOWED}=1 to allow it"
             )
-        if not file.is_file():
+        if not Path(file).is_file():
             raise TaskError(f"there is no tool {file}")
-        self.file = file.resolve()
+        self.file = Path(file).resolve()
         self.seconds = seconds
         self.megabytes = megabytes
         self.max_chars = max_chars
@@ -93,11 +99,13 @@ class ProcessTools:
                 _end(process)
             output.seek(0)
             printed = output.read(4 * self.max_chars).decode(errors="replace")
-        text = printed.replace("\r\n", "\n").removesuffix("\n")[: self.max_chars]
+            end = max(output.seek(0, os.SEEK_END) - MAX_REASON, 0)
+            output.seek(end)
+            last = output.read().decode(errors="replace").strip().rpartition("\n")[2]
         if process.returncode:
-            why = text.strip().rpartition("\n")[2] or f"it ended with status {process.returncode}"
-            return f"error: {why[:200]}"
-        return text
+            why = last or f"it ended with status {process.returncode}"
+            return f"error: {why[-200:]}"
+        return printed.replace("\r\n", "\n").removesuffix("\n")[: self.max_chars]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -26,8 +26,9 @@ NUM_SPOILED: Final = 100  # examples whose replies are spoiled
 NUM_MEASURED: Final = 2_000  # examples whose tokens are counted
 FEW_PROBLEMS: Final = 100
 SECONDS: Final = 5.0  # for the examples of a split; a slow task is checked by fewer
-LEAST: Final = 20
-SLOW: Final = 1_000  # examples a second; training on CPUs takes some 300, a GPU some 10,000
+LEAST: Final = 20  # of training examples
+SLOW: Final = 1_000  # examples a second; training on a CPU takes some 300
+FAST: Final = 10_000  # and on a GPU
 ROLES: Final = ("user", "assistant", "tool")
 
 
@@ -73,7 +74,7 @@ def draw(task: Task) -> Drawn:
         for example in itertools.islice(task.stream(split=split, seed=0), number):
             examples[split].append(example)
             seconds[split] = time.perf_counter() - start
-            if seconds[split] > SECONDS and len(examples[split]) >= LEAST:
+            if seconds[split] > SECONDS and (split != "train" or len(examples[split]) >= LEAST):
                 break
     return Drawn(task, examples, len(examples["train"]) / seconds["train"])
 
@@ -89,7 +90,7 @@ def check_form(drawn: Drawn) -> str:
     table_of(drawn.all)
     turns = [sum(one["role"] == "user" for one in example["messages"]) for example in drawn.all]
     calls = [sum(bool(one["tool_calls"]) for one in example["messages"]) for example in drawn.all]
-    return f"{_span(turns)} turns of the user, {_span(calls)} calls"
+    return f"turns of the user: {_span(turns)}; calls: {_span(calls)}"
 
 
 def _span(counts: Sequence[int]) -> str:
@@ -108,17 +109,27 @@ def _wrong_form(example: Example) -> str:
     if json.loads(json.dumps(example)) != example:
         return "it is another one after a round trip through JSON"
     messages = example["messages"]
-    if [one["role"] for one in messages[:1] + messages[-1:]] != ["user", "assistant"]:
-        return "messages must begin with the user's and end with the assistant's"
+    if wrong := next(filter(None, map(_wrong_message, messages)), ""):
+        return wrong
+    if messages[-1]["role"] != "assistant" or messages[-1]["tool_calls"]:
+        return "messages must end with the assistant's words"
+    if messages[0]["role"] != "user" and len(messages) > 1:  # one alone is plain text
+        return "messages must begin with the user's words"
     declared = [schema["function"]["name"] for schema in example["tools"]]
     return next(
-        filter(None, (_wrong_message(*pair, declared) for pair in itertools.pairwise(messages))), ""
+        filter(None, (_wrong_order(*pair, declared) for pair in itertools.pairwise(messages))), ""
     )
 
 
-def _wrong_message(message: Message, following: Message, declared: Sequence[str]) -> str:
-    if message["role"] not in ROLES or set(message) != set(Message.__annotations__):
+def _wrong_message(message: Message) -> str:
+    kinds = {"role": str, "content": str, "tool_calls": list, "name": str}
+    is_whole = {key: type(value) for key, value in message.items()} == kinds
+    if not is_whole or message["role"] not in ROLES:
         return f"not a message of user(), assistant(), call() or tool(): {message!r:.80}"
+    return ""
+
+
+def _wrong_order(message: Message, following: Message, declared: Sequence[str]) -> str:
     after_call = following["role"] == "tool"
     if bool(message["tool_calls"]) != after_call:
         return "each call, and nothing else, must be followed by its tool's message"
@@ -238,7 +249,7 @@ def _check_spoiled(drawn: Drawn, *, is_forged: bool) -> str:
         if example["messages"][0] == other["messages"][0]:
             continue
         for name, reply, forged in corruptions(example, other):
-            if forged == is_forged:
+            if forged == is_forged and reply != example["messages"]:
                 number += 1
                 if _scored(drawn.task, example, reply, name).value == 1:
                     accepted[name] = None
@@ -271,6 +282,8 @@ def _scored(task: Task, example: Example, reply: Sequence[Message], name: str) -
 def check_evaluation(drawn: Drawn) -> str:
     """Its metrics count right replies as right, and a silent model's as wrong."""
     task = drawn.task
+    if not any(one["role"] == "user" for example in drawn.some for one in example["messages"]):
+        return "nothing is asked"
     examples = drawn.examples["test"][:50]
     right = [Trial(one["messages"], task.score(one, one["messages"])) for one in examples]
     if type(task).evaluate is Task.evaluate:
@@ -307,7 +320,7 @@ def check_speed(drawn: Drawn) -> str:
     told = f"{drawn.per_second:,.0f} examples/s"
     if drawn.per_second < SLOW:
         raise Doubt(f"{told}: below {SLOW:,}, training may wait for them")
-    return told
+    return told if drawn.per_second >= FAST else f"{told}, which a fast GPU may wait for"
 
 
 def all_checks(max_seq_len: int) -> Iterator[tuple[str, Callable[[Drawn], str]]]:
