@@ -20,6 +20,7 @@ BY_CONFIG: Final = ("configs", "dataset_info")
 # Keys of a header whose new value counts, not the one that is there.
 RENEWED: Final = {*BY_CONFIG, "size_categories"}
 DEFAULT: Final = "default"  # the config that `datasets` takes for the default one by its name
+# A key at the start of a line, written plainly: no quotes, comment, list or braces.
 TOP_KEY: Final = re.compile(r"([^\s#'\"\[\]{}&*!|>%@`,?:-][^:\n]*?):(?=\s|$)")
 
 
@@ -114,12 +115,12 @@ def _with_one_default(
     """
     marked = [name for group in (old, configs) for name, one in group.items() if one.get(DEFAULT)]
     first = DEFAULT if DEFAULT in configs else next(iter(marked), "")
-    return [
-        {"config_name": name, DEFAULT: True} | entry
-        if name == first != DEFAULT
-        else {"config_name": name, **{key: one for key, one in entry.items() if key != DEFAULT}}
-        for name, entry in configs.items()
-    ]
+    entries = []
+    for name, entry in configs.items():
+        mark = {DEFAULT: True} if name == first and name != DEFAULT else {}
+        rest = {key: one for key, one in entry.items() if key not in ("config_name", DEFAULT)}
+        entries.append({"config_name": name, **mark, **rest})
+    return entries
 
 
 def _entries(value: Any) -> list[Any]:

@@ -9,16 +9,13 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mixgen.encoding.renderer import Renderer
 from mixgen.encoding.tokenizer import train_tokenizer
-from mixgen.errors import one_line
 from mixgen.mixture.tables import table_of
-from mixgen.tasks.base import SPLITS, Example, Message, Score, Task
-from mixgen.tasks.trial import Trial, Turn
-from mixgen.validation.corruptions import broken_replies, corruptions
+from mixgen.tasks.base import SPLITS, Example, Message, Task
 
 NUM_DRAWS: Final = {"train": 5_000, "validation": 500, "test": 500}
 NUM_AGAIN: Final = 200  # examples that are drawn again
@@ -215,91 +212,6 @@ def check_problems(drawn: Drawn) -> str:
     return told
 
 
-# --- scores ---
-
-
-def check_right(drawn: Drawn) -> str:
-    """Right replies score 1."""
-    for example in drawn.all:
-        score = drawn.task.score(example, example["messages"])
-        if score.value != 1:
-            raise Fault(
-                f"{example['id']} scores {score.value}: {score.reason or 'no reason given'}"
-            )
-    return f"{len(drawn.all):,} score 1"
-
-
-def check_wrong(drawn: Drawn) -> str:
-    """Wrong replies that a model can write score below 1."""
-    return _check_spoiled(drawn, is_forged=False)
-
-
-def check_forged(drawn: Drawn) -> str:
-    """Wrong replies that only a forger can write score below 1."""
-    try:
-        return _check_spoiled(drawn, is_forged=True)
-    except Fault as error:
-        raise Doubt(*error.args) from error
-
-
-def _check_spoiled(drawn: Drawn, *, is_forged: bool) -> str:
-    accepted: dict[str, None] = {}
-    number = 0
-    for example, other in itertools.pairwise(drawn.some):
-        if example["messages"][0] == other["messages"][0]:
-            continue
-        for name, reply, forged in corruptions(example, other):
-            if forged == is_forged and reply != example["messages"]:
-                number += 1
-                if _scored(drawn.task, example, reply, name).value == 1:
-                    accepted[name] = None
-    if accepted:
-        names = list(accepted)
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        raise Fault(f"score 1: {'; '.join(names[:3])}{more}")
-    return f"{number:,} score less"
-
-
-def check_scorer(drawn: Drawn) -> str:
-    """What is no conversation scores 0, and raises nothing."""
-    number = 0
-    for example in drawn.some[:20]:
-        for reply in broken_replies(example["messages"]):
-            number += 1
-            if _scored(drawn.task, example, reply, "no conversation").value == 1:
-                raise Fault(f"scores 1: {reply!r:.80}")
-    return f"{number:,} score less, none raises"
-
-
-def _scored(task: Task, example: Example, reply: Sequence[Message], name: str) -> Score:
-    try:
-        return task.score(example, reply)
-    except Exception as error:  # a user's own scorer may raise anything
-        why = f"score raises {one_line(error)} ({name}): `judge` makes a fault of it"
-        raise Fault(why) from error
-
-
-def check_evaluation(drawn: Drawn) -> str:
-    """Its metrics count right replies as right, and a silent model's as wrong."""
-    task = drawn.task
-    if not any(one["role"] == "user" for example in drawn.some for one in example["messages"]):
-        return "nothing is asked"
-    examples = drawn.examples["test"][:50]
-    right = [Trial(one["messages"], task.score(one, one["messages"])) for one in examples]
-    if type(task).evaluate is Task.evaluate:
-        first, *_ = task.metrics(examples, right)
-        if first.rate != 1:
-            raise Fault(f"right replies have {first.name} {first.count} of {first.total}")
-    result = task.evaluate(_silent, num_examples=20)
-    if not result.metrics or result.metrics[0].count:
-        raise Fault(f"a model that says nothing has {result.metrics[:1]}")
-    return ", ".join(dict.fromkeys(metric.name for metric in result.metrics))
-
-
-def _silent(conversations: Sequence[Sequence[Message]]) -> list[Turn]:
-    return [Turn([], fault="nothing was said") for _ in conversations]
-
-
 # --- size and speed ---
 
 
@@ -321,24 +233,3 @@ def check_speed(drawn: Drawn) -> str:
     if drawn.per_second < SLOW:
         raise Doubt(f"{told}: below {SLOW:,}, training may wait for them")
     return told if drawn.per_second >= FAST else f"{told}, which a fast GPU may wait for"
-
-
-def all_checks(max_seq_len: int) -> Iterator[tuple[str, Callable[[Drawn], str]]]:
-    """Every check with its name, in the order in which a task's author mends things."""
-
-    def fit(drawn: Drawn) -> str:
-        return check_lengths(drawn, max_seq_len)
-
-    yield "messages", check_form
-    yield "tool outputs", check_truth
-    yield "answers", check_answers
-    yield "streams", check_purity
-    yield "splits", check_splits
-    yield "distinct problems", check_problems
-    yield "right replies", check_right
-    yield "wrong replies", check_wrong
-    yield "forged replies", check_forged
-    yield "broken replies", check_scorer
-    yield "evaluation", check_evaluation
-    yield "lengths", fit
-    yield "speed", check_speed

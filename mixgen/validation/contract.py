@@ -17,7 +17,8 @@ from mixgen.errors import TaskError, one_line
 from mixgen.tasks.base import Task
 from mixgen.tasks.registry import load_task_file, task_class
 from mixgen.tasks.trial import blaming
-from mixgen.validation.checks import NUM_AGAIN, Doubt, Drawn, Fault, all_checks, draw
+from mixgen.validation import checks, score_checks
+from mixgen.validation.checks import NUM_AGAIN, Doubt, Drawn, Fault
 
 Status: TypeAlias = Literal["ok", "doubt", "fault"]
 OK: Final = "ok"
@@ -56,13 +57,34 @@ def validate(
         []
     """
     try:
-        drawn = draw(task)
+        drawn = checks.draw(task)
     except TaskError as error:
         yield Finding("examples", FAULT, str(error))
         return
-    for name, check in all_checks(max_seq_len):
+    for name, check in _all_checks(max_seq_len):
         yield _finding(name, check, drawn)
     yield _finding("other processes", lambda drawn: _check_processes(drawn, task_files), drawn)
+
+
+def _all_checks(max_seq_len: int) -> Iterator[tuple[str, Callable[[Drawn], str]]]:
+    """Every check with its name, in the order in which a task's author mends things."""
+
+    def fit(drawn: Drawn) -> str:
+        return checks.check_lengths(drawn, max_seq_len)
+
+    yield "messages", checks.check_form
+    yield "tool outputs", checks.check_truth
+    yield "answers", checks.check_answers
+    yield "streams", checks.check_purity
+    yield "splits", checks.check_splits
+    yield "distinct problems", checks.check_problems
+    yield "right replies", score_checks.check_right
+    yield "wrong replies", score_checks.check_wrong
+    yield "forged replies", score_checks.check_forged
+    yield "broken replies", score_checks.check_scorer
+    yield "evaluation", score_checks.check_evaluation
+    yield "lengths", fit
+    yield "speed", checks.check_speed
 
 
 def _finding(name: str, check: Callable[[Drawn], str], drawn: Drawn) -> Finding:
