@@ -15,6 +15,9 @@ from mixgen.launch import USER_ERROR
 # Tasks have flags of their own.
 ANY_FLAG: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 
+# `--num_examples` as run_train.py has it, and `--num-examples`.
+BOTH_SPELLINGS: Final = {"token_normalize_func": lambda name: name.replace("_", "-")}
+
 app = typer.Typer(
     help="Language models trained on generated tasks: try them, compare runs, publish datasets.",
     no_args_is_help=True,
@@ -25,12 +28,12 @@ app = typer.Typer(
 app.command("tasks")(tasks.tasks)
 app.command("preview")(tasks.preview)
 app.command("mix", context_settings=ANY_FLAG)(tasks.mix)
-app.command("validate")(authoring.validate)
+app.command("validate", context_settings=BOTH_SPELLINGS)(authoring.validate)
 app.command("new-task")(authoring.new_task)
 app.command("export", context_settings=ANY_FLAG)(datasets.export)
-app.command("push-dataset")(datasets.push_dataset)
-app.command("eval")(evaluate.evaluate)
-app.command("chat")(chat.chat)
+app.command("push-dataset", context_settings=BOTH_SPELLINGS)(datasets.push_dataset)
+app.command("eval", context_settings=BOTH_SPELLINGS)(evaluate.evaluate)
+app.command("chat", context_settings=BOTH_SPELLINGS)(chat.chat)
 app.command("report")(evaluate.report)
 
 

@@ -60,6 +60,14 @@ def test_each_help_has_an_example_of_flags_that_there_are(name):
             assert flag in known | {"--calc_weight"}, flag
 
 
+@pytest.mark.parametrize("flag", ["--max-seq-len", "--max_seq_len"])
+def test_a_flag_may_be_written_as_run_train_has_it(flag):
+    status, said = command("validate", "nothing_of_the_kind", flag, 64)
+    assert status != 0 and "unknown task 'nothing_of_the_kind'" in said
+    status, said = command("eval", "outputs/nothing/here", "--num_examples=5", "--batch-size=2")
+    assert status != 0 and "No such option" not in said
+
+
 def test_tasks_lists_all_tasks_a_line_each():
     status, said = command("tasks")
     head, *lines = said.splitlines()

@@ -24,7 +24,7 @@ def validate(
         ),
     ],
     max_seq_len: Annotated[
-        int, typer.Option("--max-seq-len", "--max_seq_len", min=1, help="Tokens of a row.")
+        int, typer.Option("--max-seq-len", min=1, help="Tokens of a row.")
     ] = 1024,
     as_json: AsJson = False,
 ) -> None:
