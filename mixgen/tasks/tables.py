@@ -87,7 +87,7 @@ class Tables(Task):
         min_numbers: int = field(default=3, metadata={"help": "Fewest numbers of a list, 3 to 12."})
         max_numbers: int = field(default=6, metadata={"help": "Most numbers of a list, 3 to 12."})
         min_rows: int = field(default=2, metadata={"help": "Fewest rows of a table, 2 to 8."})
-        max_rows: int = field(default=4, metadata={"help": "Most rows of a table, 2 to 8."})
+        max_rows: int = field(default=5, metadata={"help": "Most rows of a table, 2 to 8."})
         min_columns: int = field(default=2, metadata={"help": "Fewest columns of a table, 2 or 3."})
         max_columns: int = field(default=3, metadata={"help": "Most columns of a table, 2 or 3."})
         max_digits: int = field(
