@@ -67,7 +67,7 @@ TOPICS: Final = (
         "pet",
         "pets",
         "which pet",
-        ("Rex", "Milo", "Luna", "Coco", "Max", "Bella", "Toby", "Nala"),
+        ("Rex", "Milo", "Luna", "Coco", "Otto", "Bella", "Toby", "Nala"),
         "kind",
         ("cat", "dog", "bird", "rabbit"),
         (Measure("weight"), Measure("speed"), Measure("age", 2, False)),
@@ -147,8 +147,9 @@ def show(value: int, decimals: int) -> str:
 def draw_numbers(draw: Draw, count: int, measure: Measure, settings: Settings) -> Column:
     """A column of numbers, all whole or with as many decimals at most."""
     most_digits = min(measure.max_digits, settings.max_digits)
-    has_decimals = measure.has_decimals and draw() < settings.decimal_rate
-    decimals = 1 + int(draw() * settings.max_decimals) if has_decimals else 0
+    most_decimals = settings.max_decimals if measure.has_decimals else 0
+    has_decimals = most_decimals and draw() < settings.decimal_rate
+    decimals = 1 + int(draw() * most_decimals) if has_decimals else 0
     is_signed = measure.is_signed and draw() < settings.negative_rate
     values = []
     for _ in range(count):

@@ -26,11 +26,11 @@ Cell: TypeAlias = Decimal | str  # a number, or a word
 
 SIGNIFICANT: Final = 10  # digits of what has no exact decimal, as the calculator's
 MAX_SOURCE_CHARS: Final = 512
-# Sums of as many numbers as the source can hold have 25 digits, their means some 10 more.
+# Sums of as many numbers as the source can hold have 27 digits, their means some 10 more.
 EXACT: Final = Context(prec=60, traps=[Inexact, InvalidOperation])
 ROUNDED: Final = Context(prec=SIGNIFICANT, traps=[])
 
-_NUMBER: Final = r"-?(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,6})?"
+_NUMBER: Final = r"-?(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,12})?"
 _CELL: Final = rf"(?:{_NUMBER}|'[A-Za-z]{{1,16}}')"
 _LIST: Final = rf"\[{_CELL}(?:,{_CELL})*\]"
 _NAME: Final = r"[a-z]{1,16}"
