@@ -241,6 +241,8 @@ def test_the_order_of_rows_and_the_names_of_columns_do_not_change_a_key_but_rows
         "mean([2,2])",
     ]
     assert len({_key(read(code)) for code in same}) == 1
+    counts = ["a=['red']\nb=[1]\ncount(b[a=='red'])", "a=['red']\ncount(a[a=='red'])"]
+    assert len({_key(read(code)) for code in counts}) == 1
     assert len({_key(read(code)) for code in [same[0], *others]}) == 1 + len(others)
 
 
