@@ -37,7 +37,7 @@ TOPICS: Final = (
         "item",
         "items",
         "which item",
-        ("pen", "cup", "lamp", "bag", "hat", "book", "chair", "box"),
+        ("pen", "cup", "lamp", "bag", "hat", "book"),
         "color",
         ("red", "blue", "green", "black", "white"),
         (Measure("price"), Measure("weight"), Measure("stock", has_decimals=False)),
@@ -47,7 +47,7 @@ TOPICS: Final = (
         "person",
         "people",
         "who",
-        ("Ann", "Bob", "Carla", "Dan", "Eva", "Finn", "Gina", "Hugo"),
+        ("Ann", "Bob", "Carla", "Dan", "Eva", "Finn"),
         "club",
         ("chess", "tennis", "music", "drama"),
         (Measure("score"), Measure("salary", has_decimals=False), Measure("age", 2, False)),
@@ -57,7 +57,7 @@ TOPICS: Final = (
         "city",
         "cities",
         "which city",
-        ("Rome", "Oslo", "Lima", "Cairo", "Paris", "Delhi", "Quito", "Seoul"),
+        ("Rome", "Oslo", "Lima", "Cairo", "Paris", "Delhi"),
         "weather",
         ("sunny", "cloudy", "rainy", "windy"),
         (Measure("temperature", 2, is_signed=True), Measure("rainfall"), Measure("humidity", 2)),
@@ -67,7 +67,7 @@ TOPICS: Final = (
         "pet",
         "pets",
         "which pet",
-        ("Rex", "Milo", "Luna", "Coco", "Otto", "Bella", "Toby", "Nala"),
+        ("Rex", "Milo", "Luna", "Coco", "Otto", "Bella"),
         "kind",
         ("cat", "dog", "bird", "rabbit"),
         (Measure("weight"), Measure("speed"), Measure("age", 2, False)),
@@ -145,16 +145,16 @@ def show(value: int, decimals: int) -> str:
 
 
 def draw_numbers(draw: Draw, count: int, measure: Measure, settings: Settings) -> Column:
-    """A column of numbers, all whole or with as many decimals at most."""
+    """A column of numbers, of the same digits at most before and after the point."""
     most_digits = min(measure.max_digits, settings.max_digits)
     most_decimals = settings.max_decimals if measure.has_decimals else 0
     has_decimals = most_decimals and draw() < settings.decimal_rate
     decimals = 1 + int(draw() * most_decimals) if has_decimals else 0
     is_signed = measure.is_signed and draw() < settings.negative_rate
-    values = []
-    for _ in range(count):
-        value = int(draw() * 10 ** (1 + int(draw() * most_digits) + decimals))
-        values.append(-value if is_signed and draw() < 0.5 else value)
+    top = 10 ** (1 + int(draw() * most_digits) + decimals)
+    values = [int(draw() * top) for _ in range(count)]
+    if is_signed:
+        values = [-value if draw() < 0.5 else value for value in values]
     cells = [show(value, decimals) for value in values]
     return Column(measure.name, cells, (), values, decimals, is_signed)
 

@@ -85,9 +85,9 @@ class Tables(Task):
             },
         )
         min_numbers: int = field(default=3, metadata={"help": "Fewest numbers of a list, 3 to 12."})
-        max_numbers: int = field(default=6, metadata={"help": "Most numbers of a list, 3 to 12."})
-        min_rows: int = field(default=2, metadata={"help": "Fewest rows of a table, 2 to 8."})
-        max_rows: int = field(default=5, metadata={"help": "Most rows of a table, 2 to 8."})
+        max_numbers: int = field(default=5, metadata={"help": "Most numbers of a list, 3 to 12."})
+        min_rows: int = field(default=2, metadata={"help": "Fewest rows of a table, 2 to 6."})
+        max_rows: int = field(default=4, metadata={"help": "Most rows of a table, 2 to 6."})
         min_columns: int = field(default=2, metadata={"help": "Fewest columns of a table, 2 or 3."})
         max_columns: int = field(default=3, metadata={"help": "Most columns of a table, 2 or 3."})
         max_digits: int = field(
@@ -97,10 +97,10 @@ class Tables(Task):
             default=2, metadata={"help": "Most digits after the point, 0 to 4; 0: no decimals."}
         )
         decimal_rate: float = field(
-            default=0.3, metadata={"help": "Share of lists and columns with decimals, 0 to 1."}
+            default=0.2, metadata={"help": "Share of lists and columns with decimals, 0 to 1."}
         )
         negative_rate: float = field(
-            default=0.3,
+            default=0.2,
             metadata={"help": "Share of lists and temperatures with negative numbers, 0 to 1."},
         )
 
@@ -111,8 +111,8 @@ class Tables(Task):
                 ("condition_rate", 0, 1),
                 ("min_numbers", 3, 12),
                 ("max_numbers", self.min_numbers, 12),
-                ("min_rows", 2, 8),
-                ("max_rows", self.min_rows, 8),
+                ("min_rows", 2, 6),
+                ("max_rows", self.min_rows, 6),
                 ("min_columns", 2, 3),
                 ("max_columns", self.min_columns, 3),
                 ("max_digits", 1, 6),
