@@ -121,6 +121,11 @@ def pick(draw: Draw, items: Sequence[Item]) -> Item:
     return items[int(draw() * len(items))]
 
 
+def between(draw: Draw, low: int, high: int) -> int:
+    """Any whole number from `low` to `high`."""
+    return low + int(draw() * (high - low + 1))
+
+
 def distinct(draw: Draw, items: Sequence[Item], count: int) -> list[Item]:
     """So many of the items, in random order."""
     pool = list(items)
@@ -173,11 +178,8 @@ def draw_condition(draw: Draw, column: Column) -> Condition:
 def draw_table(draw: Draw, settings: Settings) -> Table:
     """A table of labels and numbers, with a column of words or more numbers if it has three."""
     topic = pick(draw, TOPICS)
-    spare = settings.max_rows - settings.min_rows + 1
-    num_rows = settings.min_rows + int(draw() * spare)
-    num_columns = settings.min_columns + int(
-        draw() * (settings.max_columns - settings.min_columns + 1)
-    )
+    num_rows = between(draw, settings.min_rows, settings.max_rows)
+    num_columns = between(draw, settings.min_columns, settings.max_columns)
     has_words = num_columns == 3 and draw() < 0.5
     measures = distinct(draw, topic.measures, num_columns - 1 - has_words)
     columns = [draw_numbers(draw, num_rows, measure, settings) for measure in measures]

@@ -14,6 +14,7 @@ from mixgen.tasks._tables_data import (
     Draw,
     Measure,
     Settings,
+    between,
     distinct,
     draw_condition,
     draw_numbers,
@@ -38,7 +39,7 @@ class Problem(NamedTuple):
 
 def of_list(draw: Draw, settings: Settings, statistic: str, is_conditional: bool) -> Problem:
     """A question about a list of numbers."""
-    count = settings.min_numbers + int(draw() * (settings.max_numbers - settings.min_numbers + 1))
+    count = between(draw, settings.min_numbers, settings.max_numbers)
     numbers = draw_numbers(draw, count, LIST, settings)
     if statistic == "mode":
         one, other = distinct(draw, range(count), 2)

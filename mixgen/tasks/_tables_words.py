@@ -63,12 +63,8 @@ def ask_of_list(
         question = pick(draw, SORT_REQUESTS) % these
     else:
         if condition:
-            these = pick(
-                draw,
-                ("those of %s that are %s", "the numbers among %s that are %s")
-                if is_inline
-                else ("those of %s that are %s",),
-            ) % (these, is_met)
+            forms = ("those of %s that are %s", "the numbers among %s that are %s")
+            these = pick(draw, forms[: 1 + is_inline]) % (these, is_met)
         question = pick(draw, REQUESTS) % (pick(draw, LIST_PHRASES[statistic]) % these)
     if is_inline:
         return question
