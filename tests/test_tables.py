@@ -169,6 +169,7 @@ def test_the_call_holds_the_needed_columns_and_no_other(examples, readings):
         assert len(set(names)) == len(names)
         assert all(re.search(rf"\b{name}\b", last) for name in names), example
         assert bool(lines) == (reading.form != "list" or reading.comparison != "")
+        assert reading.statistic != "count" or len(lines) == 1
 
 
 def test_every_statistic_form_condition_and_wording_occurs(examples, readings):
@@ -243,6 +244,8 @@ def test_the_order_of_rows_and_the_names_of_columns_do_not_change_a_key_but_rows
     assert len({_key(read(code)) for code in same}) == 1
     counts = ["a=['red']\nb=[1]\ncount(b[a=='red'])", "a=['red']\ncount(a[a=='red'])"]
     assert len({_key(read(code)) for code in counts}) == 1
+    twins = ["a=[1,2]\nmean(a[a>1])", "a=[1,2]\nb=[1,2]\nmean(a[b>1])"]
+    assert len({_key(read(code)) for code in twins}) == 1
     assert len({_key(read(code)) for code in [same[0], *others]}) == 1 + len(others)
 
 
@@ -344,6 +347,10 @@ def test_a_fake_has_exact_0_and_comes_as_far_as_it_does(name, problems):
     assert result["exact"].count == 0
     assert all(trial.score.value == 0 and trial.score.reason for trial in result.trials)
     found = [result[step].count for step in STEPS]
+    if name == "a constant":
+        reasons = [trial.score.reason.partition(", not")[0] for trial in result.trials]
+        right = sum(example["answer"] == "1.5" for example in problems)
+        assert reasons.count("the call gives 1.5") == 200 - right > 150
     if steps is not None:
         assert found == [200 * (steps > step) for step in range(4)]
     else:
