@@ -140,32 +140,14 @@ def _of_list(question, found, shown):
 def read_table(shown):
     """The form of a table and its rows, as a dict of texts each; the first is the label."""
     lines = shown.split("\n")
-    if lines[0].startswith("| "):
-        head, rule, *body = [line.strip("|").split("|") for line in lines]
-        assert set("".join(rule)) == {"-"}
-        form = "markdown"
-    elif ": " in lines[0]:
-        rows = []
-        for line in lines:
-            label, _, facts = line.partition(": ")
-            rows.append({"": label} | dict(fact.split(" ") for fact in facts.split(", ")))
-        return "lines", rows
-    elif "," in lines[0]:
-        head, *body = [line.split(",") for line in lines]
-        form = "csv"
+    form = "markdown" if lines[0][0] == "|" else "tabs" if "\t" in lines[0] else "csv"
+    if form == "markdown":
+        assert all(line[0] == line[-1] == "|" for line in lines)
+        head, rule, *body = [line[1:-1].split("|") for line in lines]
+        assert rule == ["-"] * len(head)
     else:
-        starts = [match.start() for match in re.finditer(r"\S+", lines[0])]
-        cells = [
-            [line[at:to] for at, to in zip(starts, [*starts[1:], None], strict=True)]
-            for line in lines
-        ]
-        assert all(
-            row[:-1] == [cell.strip().ljust(len(cell)) for cell in row[:-1]] for row in cells
-        )
-        head, *body = cells
-        form = "aligned"
-    names = ["", *[name.strip() for name in head[1:]]]
-    return form, [dict(zip(names, [cell.strip() for cell in row], strict=True)) for row in body]
+        head, *body = [line.split("," if form == "csv" else "\t") for line in lines]
+    return form, [dict(zip(["", *head[1:]], row, strict=True)) for row in body]
 
 
 def _cell(text):

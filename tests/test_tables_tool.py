@@ -34,6 +34,19 @@ LISTS = st.lists(NUMBERS, min_size=1, max_size=12)
 WORDS = st.sampled_from(["red", "blue", "Ann", "Bob"])
 
 
+LAYOUTS = ("csv", "tabs", "markdown")
+
+
+def tabled(rows, query, layout="csv"):
+    """A call of a table, whose first row is the header."""
+    separator = {"csv": ",", "tabs": "\t", "markdown": "|"}[layout]
+    lines = [separator.join(map(str, row)) for row in rows]
+    if layout == "markdown":
+        lines = [f"|{line}|" for line in lines]
+        lines.insert(1, "|-" * len(rows[0]) + "|")
+    return "\n".join(["table='''", *lines, "'''", query])
+
+
 def printed(code):
     output = TableSession().call("python", {"code": code})
     assert isinstance(output, str)
@@ -70,15 +83,14 @@ def test_a_statistic_of_a_list_is_pythons_own(numbers, function):
     st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=6),
     st.sampled_from(LISTED),
     st.sampled_from(sorted(COMPARE)),
+    st.sampled_from(LAYOUTS),
     st.data(),
 )
 @settings(max_examples=400, deadline=None)
-def test_a_condition_keeps_the_rows_that_meet_it(rows, function, comparison, data):
+def test_a_condition_keeps_the_rows_that_meet_it(rows, function, comparison, layout, data):
     limit = data.draw(st.sampled_from([row[1] for row in rows]) | NUMBERS)
-    values, tested = zip(*rows, strict=True)
-    output = printed(
-        f"a=[{','.join(values)}]\nb=[{','.join(tested)}]\n{function}(a[b{comparison}{limit}])"
-    )
+    query = f"{function}(a[b{comparison}{limit}])"
+    output = printed(tabled([("a", "b"), *rows], query, layout))
     kept = [
         Fraction(value)
         for value, cell in rows
@@ -96,17 +108,15 @@ def test_a_condition_keeps_the_rows_that_meet_it(rows, function, comparison, dat
     st.booleans(),
     WORDS,
     st.booleans(),
+    st.sampled_from(LAYOUTS),
 )
 @settings(max_examples=300, deadline=None)
-def test_argmax_and_argmin_give_the_only_best_rows_label_or_refuse(rows, is_max, word, has_where):
-    columns = [
-        f"{name}=[{','.join(repr(cell) for cell in cells)}]"
-        for name, cells in zip("abc", zip(*rows, strict=True), strict=True)
-    ]
-    where = f"[c=='{word}']" if has_where else ""
-    output = printed(
-        "\n".join([*columns, f"{'argmax' if is_max else 'argmin'}(a{where},b{where})"])
-    )
+def test_argmax_and_argmin_give_the_only_best_rows_label_or_refuse(
+    rows, is_max, word, has_where, layout
+):
+    where = f'[c=="{word}"]' if has_where else ""
+    query = f"{'argmax' if is_max else 'argmin'}(a{where},b{where})"
+    output = printed(tabled(["abc", *rows], query, layout))
     kept = [row for row in rows if not has_where or row[2] == word]
     best = [row for row in kept if row[1] == (max if is_max else min)(r[1] for r in kept)]
     assert output == best[0][0] if len(best) == 1 else output.startswith("error: ")
@@ -132,47 +142,81 @@ def test_argmax_and_argmin_give_the_only_best_rows_label_or_refuse(rows, is_max,
         ("sorted([10,9,-1,2.50])", "-1, 2.5, 9, 10"),
         ("mode([1,1.0,2])", "1"),
         ("x=[1,2]\ncount(x[x>5])", "0"),
-        ("a=['red','blue']\ncount(a[a=='red'])", "1"),
-        ("count(['red','blue'])", "2"),
-        ("argmax(['Ann','Bob'],[3,5])", "Bob"),
-        ("argmin([7,8],[3,5])", "7"),
+        ("x=[1,2]\nsum(x)", "3"),
+        (tabled(["a", ("red",), ("blue",)], 'count(a[a=="red"])'), "1"),
+        (tabled(["a", ("red",), ("blue",)], "count(a)"), "2"),
+        (tabled(["ab", ("Ann", 3), ("Bob", 5)], "argmax(a,b)"), "Bob"),
+        (tabled(["ab", (7, 3), (8, 5)], "argmin(a,b)"), "7"),
+        (tabled(["ab", (7, 3)], "sum(a)", "tabs"), "7"),
     ],
 )  # fmt: skip
 def test_values_are_exact_and_printed_in_one_way(code, output):
     assert printed(code) == output
 
 
+SHAPE = "a table has a header, and rows with as many cells as it"
+HEADERS = "the headers of a table are different words of small letters"
+CELLS = "a column has numbers alone, or words alone"
+MARKDOWN = "lines of Markdown begin and end with |, and the second is such as |-|-|"
+ONE_LIST = "argmax and argmin take labels and numbers, other functions one list"
+NEITHER = "neither a list such as x=[4,8] nor a table between table=''' and '''"
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [
         ("mode([1,2])", "no number occurs more often than every other"),
-        ("argmax(['Ann','Bob'],[5,5])", "a tie"),
+        (tabled(["ab", ("Ann", 5), ("Bob", 5)], "argmax(a,b)"), "a tie"),
         ("x=[1,2]\nmean(x[x>5])", "no row meets the condition"),
-        ("mean(['red'])", "mean of words"),
-        ("sorted(['red'])", "sorted of words"),
-        ("argmax([1,2],['a','b'])", "argmax of words"),
+        (tabled(["a", ("red",)], "mean(a)"), "mean of words"),
+        (tabled(["a", ("red",)], "sorted(a)"), "sorted of words"),
+        (tabled(["ab", (1, "x")], "argmax(a,b)"), "argmax of words"),
         ("mean(price)", "there is no column price"),
-        ("price=[1,2]\nmean(price[stock>1])", "there is no column stock"),
-        ("a=[1,2]\nb=[1]\nmean(a)", "columns of different lengths"),
-        ("a=[1]\na=[2]\nmean(a)", "column a is given twice"),
-        ("mean([1,'red'])", "a list of numbers and words"),
-        ("a=['red']\ncount(a[a>1])", "a cannot be compared with 1"),
-        ("a=['red']\ncount(a[a>'blue'])", "a cannot be compared with 'blue'"),
-        ("a=[1]\ncount(a[a=='red'])", "a cannot be compared with 'red'"),
-        ("argmax([1,2],[1])", "argmax takes labels and numbers of the same rows"),
+        (tabled([("price",), (1,)], "mean(price[stock>1])"), "there is no column stock"),
+        ("x=[1,2]\nmean(y)", "there is no column y"),
+        (tabled(["ab", (1, 2), (3,)], "mean(a)"), SHAPE),
+        (tabled(["ab", (1, 2), (3, 4, 5)], "mean(a)"), SHAPE),
+        (tabled(["ab"], "mean(a)"), SHAPE),
+        (tabled(["ab", (1, "2\t3")], "mean(b)"), CELLS),
+        (tabled(["ab", ("1,2",)], "mean(a)", "tabs"), SHAPE),
+        (tabled(["aa", (1, 2)], "mean(a)"), HEADERS),
+        (tabled(["aB", (1, 2)], "mean(a)"), HEADERS),
+        (tabled([("a", ""), (1, 2)], "mean(a)"), HEADERS),
+        (tabled(["ab", (1, "")], "mean(a)"), CELLS),
+        (tabled(["ab", (1, " 2")], "mean(a)"), CELLS),
+        (tabled(["ab", (1, "2\n")], "mean(a)"), SHAPE),
+        (tabled(["a", (1,), ("red",)], "count(a)"), CELLS),
+        (tabled(["a", ("red-hot",)], "count(a)"), CELLS),
+        ("table='''\n|a|b|\n|1|2|\n'''\nmax(b)", MARKDOWN),
+        ("table='''\n|a|b|\n|-|-|\n|1|2\n'''\nmax(b)", MARKDOWN),
+        ("table='''\n|a|b|\n|-|-|\n1|2|\n'''\nmax(b)", MARKDOWN),
+        ("table='''\n|a|b|\n|-|-|-|\n|1|2|\n'''\nmax(b)", MARKDOWN),
+        ("table='''\n|a|b|\n'''\nmax(b)", MARKDOWN),
+        ("table='''\n|a|b|\n|-|-|\n'''\nmax(b)", SHAPE),
+        (tabled(["a", ("red",)], "count(a[a>1])"), "a cannot be compared with 1"),
+        (tabled(["a", ("red",)], 'count(a[a>"blue"])'), 'a cannot be compared with "blue"'),
+        ('x=[1]\ncount(x[x=="red"])', 'x cannot be compared with "red"'),
         (
-            "a=['x','y']\nb=[1,2]\nargmax(a[b>1],b[b>=2])",
+            tabled(["ab", ("x", 1), ("y", 2)], "argmax(a[b>1],b[b>=2])"),
             "argmax takes labels and numbers of the same rows",
         ),
-        ("argmax([1,2])", "argmax and argmin take labels and numbers, other functions one list"),
-        ("max([1],[2])", "argmax and argmin take labels and numbers, other functions one list"),
-        ("a = [1]\nmean(a)", "not a column; a column is a line such as price=[4,2.5]"),
-        ("mean([1])\nmean([1])", "not a column; a column is a line such as price=[4,2.5]"),
+        ("x=[1,2]\nargmax(x)", ONE_LIST),
+        ("argmax([1,2])", ONE_LIST),
+        (tabled(["ab", (1, 2)], "max(a,b)"), ONE_LIST),
+        ("x = [1]\nmean(x)", NEITHER),
+        ("x=['red']\ncount(x)", NEITHER),
+        ("mean([1])\nmean([1])", NEITHER),
+        ("x=[1]\ny=[1]\nmean(x)", NEITHER),
+        ("a,b\n1,2\nmean(a)", NEITHER),
+        ("table='''a,b\n1,2\n'''\nmean(a)", NEITHER),
+        ("\nmean([1])", NEITHER),
         ("variance([1,2])", f"the last line is no call of {', '.join(FUNCTIONS)}"),
         ("mean([])", f"the last line is no call of {', '.join(FUNCTIONS)}"),
         ("mean([01])", f"the last line is no call of {', '.join(FUNCTIONS)}"),
         ("mean([1e5])", f"the last line is no call of {', '.join(FUNCTIONS)}"),
         ("mean([1234567890123])", f"the last line is no call of {', '.join(FUNCTIONS)}"),
+        ("max([1],[2])", f"the last line is no call of {', '.join(FUNCTIONS)}"),
+        ("max(['red'])", f"the last line is no call of {', '.join(FUNCTIONS)}"),
         ("x=[1]\n", f"the last line is no call of {', '.join(FUNCTIONS)}"),
         ("", f"the last line is no call of {', '.join(FUNCTIONS)}"),
         (f"sum([{'1,' * 300}1])", f"code above {MAX_SOURCE_CHARS} characters"),
@@ -186,7 +230,13 @@ def test_what_cannot_be_computed_is_an_error_that_says_why(code, error):
 def test_no_attack_is_carried_out_or_takes_long(kind):
     start = time.perf_counter()
     for text in ATTACKS[kind]:
-        for code in (text, f"mean([{text}])", f"x=[1]\n{text}", f"x=[{text}]\nmean(x)"):
+        for code in (
+            text,
+            f"mean([{text}])",
+            f"x=[1]\n{text}",
+            f"x=[{text}]\nmean(x)",
+            tabled(["ab", (1, text)], "mean(b)"),
+        ):
             output = printed(code)
             is_number = re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text)
             assert output.startswith("error: ") or is_number, (code, output)
@@ -201,7 +251,13 @@ PARTS = st.sampled_from(
         ">=",
         "x",
         "x=[1,2]\n",
-        "'red'",
+        "table='''\n",
+        "\n'''\n",
+        "x,y\n",
+        "|x|y|\n|-|-|\n",
+        "|",
+        "\t",
+        '"red"',
         "mean([1,2])",
         "12",
         "é",

@@ -180,7 +180,7 @@ def draw_table(draw: Draw, settings: Settings) -> Table:
     topic = pick(draw, TOPICS)
     num_rows = between(draw, settings.min_rows, settings.max_rows)
     num_columns = between(draw, settings.min_columns, settings.max_columns)
-    has_words = num_columns == 3 and draw() < 0.5
+    has_words = num_columns == 3 and draw() < 0.7
     measures = distinct(draw, topic.measures, num_columns - 1 - has_words)
     columns = [draw_numbers(draw, num_rows, measure, settings) for measure in measures]
     if has_words:

@@ -5,11 +5,9 @@ Whether there is an answer is the tool's to say: it refuses ties and selections 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mixgen.tasks._tables_data import (
-    Column,
     Condition,
     Draw,
     Measure,
@@ -34,7 +32,7 @@ class Problem(NamedTuple):
     code: str
     form: str  # "list", or the table's layout
     condition: str  # on a "number" or a "word", or "none"
-    num_cells: int  # that the call holds
+    num_cells: int  # of the list or table without its header, and of the condition
 
 
 def of_list(draw: Draw, settings: Settings, statistic: str, is_conditional: bool) -> Problem:
@@ -46,9 +44,11 @@ def of_list(draw: Draw, settings: Settings, statistic: str, is_conditional: bool
         numbers.cells[one] = numbers.cells[other]
     condition = draw_condition(draw, numbers) if is_conditional else None
     words = ask_of_list(draw, statistic, numbers.cells, condition)
+    code = f"[{','.join(numbers.cells)}]"
     if condition:
-        return _problem(words, "list", statistic, [numbers], condition)
-    return Problem(words, f"{statistic}({_code(numbers)})", "list", "none", count)
+        code = f"{LIST.name}={code}\n{statistic}({LIST.name}{_where(condition)})"
+        return Problem(words, code, "list", "number", count + 1)
+    return Problem(words, f"{statistic}({code})", "list", "none", count)
 
 
 def of_table(draw: Draw, settings: Settings, statistic: str, is_conditional: bool) -> Problem:
@@ -56,38 +56,29 @@ def of_table(draw: Draw, settings: Settings, statistic: str, is_conditional: boo
     table = draw_table(draw, settings)
     labels, *others = table.columns
     measure = pick(draw, [column for column in others if not column.words])
-    condition = draw_condition(draw, pick(draw, others)) if is_conditional else None
+    condition = None
+    if is_conditional:
+        # Words are learned from fewer columns than numbers.
+        words = [column for column in others if column.words]
+        condition = draw_condition(draw, pick(draw, words if words and draw() < 0.5 else others))
     used = [labels, measure] if statistic in LABELLED else [measure]
     if condition and statistic == "count":
         used = [condition.column]
+    where = _where(condition) if condition else ""
     layout = pick(draw, LAYOUTS)
-    question = ask_of_table(draw, statistic, table, measure.name, condition)
-    parts = [question, show_table(layout, table)]
-    words = "\n".join(parts if draw() < 0.5 else parts[::-1])
-    return _problem(words, layout, statistic, used, condition)
+    shown = show_table(layout, table)
+    parts = [ask_of_table(draw, statistic, table, measure.name, condition), shown]
+    asked = ",".join([column.name + where for column in used])
+    return Problem(
+        "\n".join(parts if draw() < 0.5 else parts[::-1]),
+        f"table='''\n{shown}\n'''\n{statistic}({asked})",
+        layout,
+        ("word" if condition.column.words else "number") if condition else "none",
+        len(table.columns) * len(labels.cells) + bool(condition),
+    )
 
 
-def _problem(
-    words: str, form: str, statistic: str, used: Sequence[Column], condition: Condition | None
-) -> Problem:
-    """The problem whose call holds the columns that are needed, those of the condition first."""
-    columns = list(used)
-    suffix = kind = ""
-    if condition:
-        tested = condition.column
-        kind = "word" if tested.words else "number"
-        against = f"'{condition.against}'" if tested.words else condition.against
-        suffix = f"[{tested.name}{condition.comparison}{against}]"
-        if tested not in used:
-            columns.insert(0, tested)
-    lines = [f"{column.name}={_code(column)}" for column in columns]
-    lines.append(f"{statistic}({','.join([column.name + suffix for column in used])})")
-    num_cells = sum([len(column.cells) for column in columns]) + bool(condition)
-    return Problem(words, "\n".join(lines), form, kind or "none", num_cells)
-
-
-def _code(column: Column) -> str:
-    """A column's cells as a list of the tool's language."""
-    if column.words:
-        return str(column.cells).replace(" ", "")
-    return f"[{','.join(column.cells)}]"
+def _where(condition: Condition) -> str:
+    """A condition in the tool's language."""
+    column, comparison, against = condition
+    return f"[{column.name}{comparison}" + (f'"{against}"]' if column.words else f"{against}]")

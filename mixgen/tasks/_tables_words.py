@@ -46,7 +46,8 @@ COMPARED: Final = {
     ">=": ("at least %s", "%s or more"),
     "<=": ("at most %s", "%s or less"),
 }
-LAYOUTS: Final = ("markdown", "csv", "lines", "aligned")
+SEPARATORS: Final = {"csv": ",", "tabs": "\t"}
+LAYOUTS: Final = (*SEPARATORS, "markdown")
 
 
 def ask_of_list(
@@ -125,32 +126,22 @@ def show_table(layout: str, table: Table) -> str:
     Example:
         >>> from mixgen.tasks._tables_data import TOPICS, Column, Table
         >>> columns = [Column("item", ["pen", "cup"]), Column("price", ["4", "2.5"])]
+        >>> print(show_table("csv", Table(TOPICS[0], columns)))
+        item,price
+        pen,4
+        cup,2.5
         >>> print(show_table("markdown", Table(TOPICS[0], columns)))
-        | item | price |
-        |---|---|
-        | pen | 4 |
-        | cup | 2.5 |
-        >>> print(show_table("lines", Table(TOPICS[0], columns)))
-        pen: price 4
-        cup: price 2.5
+        |item|price|
+        |-|-|
+        |pen|4|
+        |cup|2.5|
     """
-    names = [column.name for column in table.columns]
-    rows = list(zip(*[column.cells for column in table.columns], strict=True))
-    if layout == "lines":
-        return "\n".join(
-            [
-                f"{label}: " + ", ".join(map(" ".join, zip(names[1:], cells, strict=True)))
-                for label, *cells in rows
-            ]
-        )
-    if layout == "csv":
-        return "\n".join(map(",".join, [names, *rows]))
-    if layout == "markdown":
-        lines = [f"| {' | '.join(row)} |" for row in [names, *rows]]
-        lines.insert(1, "|---" * len(names) + "|")
-        return "\n".join(lines)
-    widths = [max(map(len, [column.name, *column.cells])) + 2 for column in table.columns]
-    return "\n".join(["".join(map(str.ljust, row, widths)).rstrip() for row in [names, *rows]])
+    rows = [*zip(*[[column.name, *column.cells] for column in table.columns], strict=True)]
+    if layout != "markdown":
+        return "\n".join(map(SEPARATORS[layout].join, rows))
+    lines = [f"|{'|'.join(row)}|" for row in rows]
+    lines.insert(1, "|-" * len(table.columns) + "|")
+    return "\n".join(lines)
 
 
 def _is_met(draw: Draw, condition: Condition) -> str:

@@ -1,20 +1,23 @@
 """Tables: a statistic of a list of numbers or of a small table, with one call of the python tool.
 
     user       What is the mean price of the items whose color is red?
-               | item | color | price |
-               |---|---|---|
-               | pen | red | 4 |
-               | cup | blue | 2.5 |
-               | hat | red | 7 |
-    assistant  python: color=['red','blue','red']
-                       price=[4,2.5,7]
-                       mean(price[color=='red'])
+               item,color,price
+               pen,red,4
+               cup,blue,2.5
+               hat,red,7
+    assistant  python: table='''
+                       item,color,price
+                       pen,red,4
+                       cup,blue,2.5
+                       hat,red,7
+                       '''
+                       mean(price[color=="red"])
     tool       5.5
     assistant  The answer is 5.5.
 
-The model reads: it finds the columns that are needed and what is asked of them. The tool computes:
-it compares, orders and adds. A problem is the function, the condition and the rows of numbers and
-words that the call holds, in any order, whatever they are called and however they are shown.
+The model reads: it repeats the list or the table as it is shown, and finds what is asked of it. The
+tool computes: it compares, orders and adds. A problem is the function, the condition and the rows
+of the columns that these are of, in any order, whatever they are called and however they are shown.
 """
 
 from __future__ import annotations
@@ -196,7 +199,7 @@ class Tables(Task):
         """How many calls can be carried out, give the value, ask for it, and are repeated.
 
         `exact` is all of it, end to end: over all, by statistic, by form, by condition and by the
-        number of cells that the call holds.
+        number of cells of the list or table, and of the condition.
         """
         steps = [_steps_done(*pair) for pair in zip(examples, trials, strict=True)]
         groups = [

@@ -1,10 +1,15 @@
-"""Statistics of a list, of a column or of a column's rows that meet a condition, computed exactly.
+"""Statistics of a list, of a table's column or of its rows that meet a condition, computed exactly.
 
-    color=['red','blue','red']
-    price=[4,2.5,6]
-    mean(price[color=='red'])
+    table='''
+    item,color,price
+    pen,red,4
+    cup,blue,2.5
+    hat,red,7
+    '''
+    mean(price[color=="red"])
 
-Columns come first, a line each; the last line is one function of `FUNCTIONS`. What a model wrote is
+A table, or a list such as `x=[4,8]`, comes first; the last line is one function of `FUNCTIONS`. A
+table has commas or tabs between its cells, or is Markdown (`|pen|red|4|`). What a model wrote is
 read by regular expressions, never run. Decimals are exact; a mean that never ends is rounded to
 `SIGNIFICANT` digits. A tie is refused: two modes, two rows with the largest value.
 """
@@ -31,14 +36,18 @@ EXACT: Final = Context(prec=60, traps=[Inexact, InvalidOperation])
 ROUNDED: Final = Context(prec=SIGNIFICANT, traps=[])
 
 _NUMBER: Final = r"-?(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,12})?"
-_CELL: Final = rf"(?:{_NUMBER}|'[A-Za-z]{{1,16}}')"
-_LIST: Final = rf"\[{_CELL}(?:,{_CELL})*\]"
-_NAME: Final = r"[a-z]{1,16}"
+_WORD: Final = "[A-Za-z]{1,16}"
+_NAME: Final = "[a-z]{1,16}"
+_LIST: Final = rf"\[{_NUMBER}(?:,{_NUMBER})*\]"
 _COMPARISON: Final = "==|[<>]=?"
-_ROWS: Final = rf"{_LIST}|{_NAME}(?:\[{_NAME}(?:{_COMPARISON}){_CELL}\])?"
-COLUMN: Final = re.compile(rf"({_NAME})=({_LIST})")
-ROWS: Final = re.compile(rf"({_NAME})(?:\[({_NAME})({_COMPARISON})({_CELL})\])?")
-QUERY: Final = re.compile(rf"({_NAME})\(({_ROWS})(?:,({_ROWS}))?\)")
+_ROWS: Final = rf'{_NAME}(?:\[{_NAME}(?:{_COMPARISON})(?:{_NUMBER}|"{_WORD}")\])?'
+NAME: Final = re.compile(_NAME)
+NUMBER: Final = re.compile(_NUMBER)
+WORD: Final = re.compile(_WORD)
+NAMED_LIST: Final = re.compile(rf"({_NAME})=({_LIST})")
+TABLE: Final = re.compile(r"table='''\n([^']*)\n'''")
+ROWS: Final = re.compile(rf"({_NAME})(?:\[({_NAME})({_COMPARISON})(.*)\])?")
+QUERY: Final = re.compile(rf"({_NAME})\((?:({_LIST})|({_ROWS})(?:,({_ROWS}))?)\)")
 
 COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "==": eq,
@@ -51,9 +60,9 @@ COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 TABLE_SCHEMA: Final = python_schema(
     "Computes one statistic of a list, of a column, or of its rows that meet a condition; exactly, "
     f"or rounded to {SIGNIFICANT} significant digits where the decimals never end.",
-    "columns, a line each, such as color=['red','blue'] and price=[4,2.5]; then one of sum mean "
-    "median min max range mode sorted count (price), (price[color=='red']), (price[price>3]) or "
-    "([4,8]), or argmax argmin (name,price)",
+    "a list such as x=[4,8], or a table's lines with a header between table=''' and '''; then one "
+    'of sum mean median min max range mode sorted count (price), (price[color=="red"]), '
+    "(price[price>3]) or ([4,8]), or argmax argmin (name,price)",
 )
 
 
@@ -116,62 +125,79 @@ def read(code: str) -> Query:
     """Reads a call.
 
     Args:
-        code: Columns, and a function of them, in the syntax of the module's docstring.
+        code: A list or a table if need be, and a function, in the syntax of the module's docstring.
 
     Raises:
-        ToolError: It is none, or its columns do not go together.
+        ToolError: It is none, or what it names is not there.
     """
     if len(code) > MAX_SOURCE_CHARS:
         raise ToolError(f"code above {MAX_SOURCE_CHARS} characters")
-    *lines, last = code.split("\n")
-    columns: dict[str, list[Cell]] = {}
-    for line in lines:
-        column = COLUMN.fullmatch(line)
-        if not column:
-            raise ToolError("not a column; a column is a line such as price=[4,2.5]")
-        if column[1] in columns:
-            raise ToolError(f"column {column[1]} is given twice")
-        columns[column[1]] = _cells(column[2])
-    if len({len(cells) for cells in columns.values()}) > 1:
-        raise ToolError("columns of different lengths")
+    *given, last = code.rsplit("\n", 1)
+    columns = _columns(given[0]) if given else {}
     query = QUERY.fullmatch(last)
     if not query or query[1] not in FUNCTIONS:
         raise ToolError(f"the last line is no call of {', '.join(FUNCTIONS)}")
-    function, *given = query.groups()
-    first, *second = [_rows(columns, text) for text in given if text]
-    if (function in LABELLED) != bool(second):
+    function, numbers, *names = query.groups()
+    if (function in LABELLED) != bool(names[1]):
         raise ToolError("argmax and argmin take labels and numbers, other functions one list")
+    if numbers:
+        return Query(function, Rows(_cells(numbers[1:-1].split(","))))
+    first, *second = [_rows(columns, text) for text in names if text]
     if not second:
         return Query(function, first)
     (values,) = second
-    if first[1:] != values[1:] or len(first.cells) != len(values.cells):
+    if first[1:] != values[1:]:
         raise ToolError(f"{function} takes labels and numbers of the same rows")
     return Query(function, values, first.cells)
 
 
-def _cells(text: str) -> list[Cell]:
-    """The cells of a list: numbers alone, or words alone."""
-    parts = text[1:-1].split(",")
-    words = [part[1:-1] for part in parts if part[0] == "'"]
-    if words and len(words) < len(parts):
-        raise ToolError("a list of numbers and words")
-    return [*words] or [Decimal(part) for part in parts]
+def _columns(text: str) -> dict[str, list[Cell]]:
+    """The columns of a table, or a list as its only one, by their names."""
+    if named := NAMED_LIST.fullmatch(text):
+        return {named[1]: _cells(named[2][1:-1].split(","))}
+    table = TABLE.fullmatch(text)
+    if not table:
+        raise ToolError("neither a list such as x=[4,8] nor a table between table=''' and '''")
+    header, *rows = _split(table[1].split("\n"))
+    if not rows or any(len(row) != len(header) for row in rows):
+        raise ToolError("a table has a header, and rows with as many cells as it")
+    if len({*header}) < len(header) or not all(map(NAME.fullmatch, header)):
+        raise ToolError("the headers of a table are different words of small letters")
+    return {name: _cells(cells) for name, *cells in zip(header, *rows, strict=True)}
+
+
+def _split(lines: Sequence[str]) -> list[list[str]]:
+    """The cells of a table's lines: Markdown, or between tabs, or between commas."""
+    if not lines[0].startswith("|"):
+        separator = "\t" if "\t" in lines[0] else ","
+        return [line.split(separator) for line in lines]
+    rule = "|-" * (lines[0].count("|") - 1) + "|"
+    if rule not in lines[1:2] or any(line[:1] + line[-1:] != "||" for line in lines):
+        raise ToolError("lines of Markdown begin and end with |, and the second is such as |-|-|")
+    return [line[1:-1].split("|") for line in (lines[0], *lines[2:])]
+
+
+def _cells(texts: Sequence[str]) -> list[Cell]:
+    """The cells of a list or column: numbers alone, or words alone."""
+    if all(map(NUMBER.fullmatch, texts)):
+        return [Decimal(text) for text in texts]
+    if all(map(WORD.fullmatch, texts)):
+        return [*texts]
+    raise ToolError("a column has numbers alone, or words alone")
 
 
 def _rows(columns: Mapping[str, Sequence[Cell]], text: str) -> Rows:
-    """A list, a column or a selection of a column's rows, by its text."""
-    if text[0] == "[":
-        return Rows(_cells(text))
+    """A column or a selection of its rows, by its text."""
     name, tested, comparison, against = ROWS.findall(text)[0]
     for column in (name, tested or name):
         if column not in columns:
             raise ToolError(f"there is no column {column}")
     if not tested:
         return Rows(columns[name])
-    (limit,) = _cells(f"[{against}]")
-    is_word = isinstance(limit, str)
+    is_word = against[0] == '"'
     if is_word != isinstance(columns[tested][0], str) or (is_word and comparison != "=="):
         raise ToolError(f"{tested} cannot be compared with {against}")
+    limit = against[1:-1] if is_word else Decimal(against)
     return Rows(columns[name], columns[tested], comparison, limit)
 
 
@@ -227,7 +253,7 @@ class TableSession:
 
     Example:
         >>> session = TableSession()
-        >>> code = "name=['Ann','Bob']\\nscore=[3,5]\\nargmax(name,score)"
+        >>> code = "table='''\\nname,score\\nAnn,3\\nBob,5\\n'''\\nargmax(name,score)"
         >>> session.call("python", {"code": code})
         'Bob'
         >>> session.call("python", {"code": "max(score)"})
