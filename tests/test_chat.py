@@ -169,14 +169,13 @@ def test_a_pipe_gets_answers_line_by_line(tmp_path):
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"weights": {"calculator": 1.0}}))
     done = subprocess.run(
         [sys.executable, "-m", "mixgen", "chat", str(tmp_path)],
-        input="What is 2 plus 3?\n\n/wrong\nWhat is 7 - 4?\n/quit\nnever\n",
+        input=b"What is 2 plus 3?\n\n/wrong\nWhat is 7 - 4?\n\xff\xfe\n/quit\nnever\n",
         capture_output=True,
-        text=True,
         check=False,
     )
     assert done.returncode == 0, done
-    assert done.stdout.splitlines() == [
+    assert done.stdout.decode().splitlines()[:6] == [
         *("call       2+3", "tool       5", "assistant  The answer is 5."),
         *("call       7-4", "tool       3", "assistant  The answer is 3."),
     ]
-    assert "no command /wrong" in done.stderr
+    assert "no command /wrong" in done.stderr.decode()

@@ -147,7 +147,7 @@ def test_a_text_is_cut_at_spaces_into_pieces_that_are_all_of_it(tmp_path):
             pieces = [cut_text(text, size, piece) for piece in range(-(-len(text) // size))]
             assert "".join(pieces) == text
             for piece in pieces:
-                assert len(piece) < size + max(map(len, text.split()), default=0) + 1
+                assert len(piece) <= size + size // 4
     texts = [" ".join(WORDS[i % 9 :] * 4) + f" {i}." for i in range(60)]
     task = made(
         file_of(tmp_path, [{"text": text} for text in texts] + [{"text": " "}]), max_chars=80
@@ -213,6 +213,34 @@ def test_an_export_of_ours_is_a_dataset_too(tmp_path):
         assert example["messages"][1]["tool_calls"][0]["function"]["name"] == "python"
 
 
+def test_texts_without_spaces_are_cut_too_and_no_example_is_empty(tmp_path):
+    texts = ["字" * 1700, "x" * 5000, "a " * 300, " " * 900 + "b", "é\n" * 5]
+    task = made(file_of(tmp_path, [{"text": f"{text} {i}"} for i in range(20) for text in texts]))
+    task.pace = 1.0
+    said = [one["messages"][0]["content"] for one in taken(task, task.num_examples("train"))]
+    assert all(text.strip() for text in said)
+    assert max(map(len, said)) <= 500
+    pair = [*pairs(100), {"prompt": "Nothing?", "completion": ""}]
+    assert made(file_of(tmp_path, pair, "b.jsonl")).num_left_out == 1
+
+
+def test_a_row_in_two_datasets_is_in_one_split(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file_of(tmp_path, pairs(500))
+    tasks = [made("hub:rows.jsonl"), made("hub:./rows.jsonl")]
+    rows = [
+        {
+            split: {
+                task.example_at(split, i)["metadata"]["row"]
+                for i in range(task.num_examples(split))
+            }
+            for split in SPLITS
+        }
+        for task in tasks
+    ]
+    assert rows[0] == rows[1] and all(rows[0].values())
+
+
 # --- mistakes ---
 
 
@@ -226,6 +254,12 @@ def test_an_export_of_ours_is_a_dataset_too(tmp_path):
         ([{"messages": [{"role": "king", "content": "a"}]}], {}, "'king' is none of"),
         ([{"text": "a"}], {"split": "trian"}, "cannot be loaded"),
         ([{"text": " "}], {}, "no row to train on"),
+        ([{"messages": [{"role": "system", "content": "a"}]}], {}, "does not end with"),
+        (
+            [{"messages": [{"role": role, "content": "a"} for role in ("system", "assistant")]}],
+            {},
+            "a system message that no user's follows",
+        ),
         ([{"prompt": "long " * 9, "completion": "b"}], {"max_chars": 9}, "no row to train on"),
     ],
 )

@@ -138,6 +138,18 @@ class Crashing(Sums):
         return Score(value=float(right and list(reply) == example["messages"]))
 
 
+class Leaving(Sums):
+    def score(self, example, reply):
+        raise SystemExit(0)
+
+
+class Changing(Sums):
+    def score(self, example, reply):
+        score = super().score(example, reply)
+        example["metadata"]["seen"] = True
+        return score
+
+
 class Few(Sums):
     def numbers(self, rng):
         return rng.randrange(8), rng.randrange(8)
@@ -229,6 +241,9 @@ class Generous(Sums):
         (Strict, "right replies", "fault", "scores 0.0: never right"),
         (Strict, "evaluation", "fault", "right replies have exact 0 of 50"),
         (Crashing, "broken replies", "fault", "score raises KeyError"),
+        (Leaving, "right replies", "fault", "SystemExit"),
+        (Leaving, "wrong replies", "fault", "SystemExit"),
+        (Changing, "right replies", "fault", "score changes example"),
         (Few, "distinct problems", "doubt", "few are distinct"),
         (Long, "lengths", "fault", "more than max_seq_len 256"),
         (Slow, "speed", "doubt", "below 1,000"),
@@ -272,6 +287,20 @@ def test_a_file_whose_tasks_are_registered_by_what_it_imports_is_checked(tmp_pat
         assert isinstance(done.exception, TaskError) and "registers no task" in str(done.exception)
     finally:
         registry._REGISTRY.pop("echo_of_lib", None)
+
+
+def test_a_task_that_cannot_be_made_is_one_clear_error(tmp_path):
+    text = FILE.replace("WORD_SOURCE", "'ab'").replace("echo_of_validation", "echo_unmade")
+    text = text.replace(
+        "    def sample", "    def __init__(self):\n        raise SystemExit(0)\n\n    def sample"
+    )
+    (tmp_path / "unmade.py").write_text(text)
+    try:
+        done = CliRunner().invoke(app, ["validate", str(tmp_path / "unmade.py")])
+        assert isinstance(done.exception, TaskError)
+        assert "'echo_unmade': __init__ fails (SystemExit: 0)" in str(done.exception)
+    finally:
+        registry._REGISTRY.pop("echo_unmade", None)
 
 
 FILE = '''

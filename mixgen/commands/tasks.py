@@ -64,7 +64,7 @@ def tasks(
                 "task": cls.name,
                 "flag": f"--{cls.flag}_weight",
                 "settings": len(dataclasses.fields(cls.Config)),
-                "examples_per_second": round(_examples_per_second(cls())),
+                "examples_per_second": round(_examples_per_second(_made(cls))),
                 "description": (cls.__doc__ or "").strip().split("\n")[0],
             }
             for cls in registered_tasks().values()
@@ -287,11 +287,18 @@ def tasks_of(what: str) -> tuple[list[Task], list[Path]]:
             raise RecipeError(f"{path} gives no task a weight above 0")
         return found, known_tasks(read_recipe(path), path)[1]
     if path.suffix == ".py":
-        return [cls() for cls in load_task_file(path)], [path]
+        return [_made(cls) for cls in load_task_file(path)], [path]
     if not is_adapted(what) and what not in registered_tasks():
         names = [
             *registered_tasks(),
             *map(str, [*Path("recipes").glob("*.yaml"), *Path().glob("*.py")]),
         ]
         raise TaskError(f"unknown task {what!r}: {nearest(what, names)}; or name a file")
-    return [task_class(what)()], []
+    return [_made(task_class(what))], []
+
+
+def _made(cls: type[Task]) -> Task:
+    from mixgen.tasks.trial import blaming
+
+    with blaming(cls.name, "__init__"):
+        return cls()

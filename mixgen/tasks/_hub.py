@@ -49,6 +49,7 @@ FILES: Final = {
     ".txt": "text",
 }
 CONVERSATION, PAIR, TEXT = "messages", "prompt", "text"
+SPACE: Final = re.compile(r"\s")
 PIECE_CHARS: Final = 400  # of a text, by default
 TEXT_NOTE: Final = "Plain text has no answer that could be right: its loss tells."
 
@@ -100,12 +101,12 @@ class HubTask(FiniteTask):
         self._index = {split: (array("q"), array("q")) for split in SPLITS}
         self.num_left_out = 0
         for number, row in enumerate(self._rows):
-            split = split_of(self.name, _hash(self._content(row)))
+            split = split_of(PREFIX, _hash(self._content(row)))  # whichever dataset it is in
             rows, pieces = self._index[split]
-            num_pieces = self._num_pieces(number, row)
-            self.num_left_out += not num_pieces
-            rows.extend([number] * num_pieces)
-            pieces.extend(range(num_pieces))
+            found = self._pieces(number, row)
+            self.num_left_out += not found
+            rows.extend([number] * len(found))
+            pieces.extend(found)
         if not self.num_examples("train"):
             raise TaskError(f"{self.name} has no row to train on ({len(self._rows):,} rows)")
 
@@ -169,7 +170,8 @@ class HubTask(FiniteTask):
                 **given, split=self.config.split, revision=self.config.revision or None
             )
         except Exception as error:  # the library raises what its readers and clients do
-            raise TaskError(f"{self.name} cannot be loaded: {one_line(error)[:300]}") from error
+            cause = error.__cause__ or error  # `datasets` tells the reason apart
+            raise TaskError(f"{self.name} cannot be loaded: {one_line(cause)[:300]}") from error
 
     def _kind_of(self, columns: set[str]) -> str:
         if self.config.column and self.config.column not in columns:
@@ -194,17 +196,20 @@ class HubTask(FiniteTask):
         keys = [CONVERSATION] if self._kind == CONVERSATION else [PAIR, "completion"]
         return json.dumps([row[key] for key in keys], sort_keys=True, default=str)
 
-    def _num_pieces(self, number: int, row: Mapping[str, Any]) -> int:
+    def _pieces(self, number: int, row: Mapping[str, Any]) -> list[int]:
+        """The pieces of a row that are examples."""
         if self._kind == TEXT:
             text = row[self._column]
             if not isinstance(text, str):
                 raise TaskError(
                     f"{self.name}: row {number} of {self._column} is no text: {text!r:.80}"
                 )
-            return -(-len(text) // self._piece_chars) if text.strip() else 0
+            size = self._piece_chars
+            return [at for at in range(-(-len(text) // size)) if cut_text(text, size, at).strip()]
         messages = self._messages(number, row)
         length = sum(len(message["content"]) for message in messages)
-        return int(not self.config.max_chars or length <= self.config.max_chars)
+        is_short = not self.config.max_chars or length <= self.config.max_chars
+        return [0] if is_short and messages[-1]["content"].strip() else []
 
     def _messages(self, number: int, row: Mapping[str, Any]) -> list[Message]:
         try:
@@ -238,6 +243,8 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
         elif role == "user":
             found.append(user(f"{system}\n\n{content}" if system else content))
             system = ""
+        elif system:
+            raise ValueError("a system message that no user's follows")
         elif role == "tool":
             found.append(tool(content, message.get("name") or called))
         elif role != "assistant":
@@ -257,21 +264,23 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
 
 
 def cut_text(text: str, size: int, piece: int) -> str:
-    """A piece of a text, cut at spaces; all pieces joined are the text.
+    """A piece of a text, cut at spaces near by; all pieces joined are the text.
+
+    A piece has at most a quarter more than `size` characters.
 
     Examples:
-        >>> [cut_text("One two three four.", 8, piece) for piece in range(3)]
-        ['One two three', ' four.', '']
+        >>> [cut_text("One two three four five.", 12, piece) for piece in range(2)]
+        ['One two three', ' four five.']
     """
-    return text[_cut_at(text, size * piece) : _cut_at(text, size * (piece + 1))]
+    return text[_cut_at(text, size * piece, size) : _cut_at(text, size * (piece + 1), size)]
 
 
-def _cut_at(text: str, at: int) -> int:
-    """Where a piece begins: at the first space from `at` on."""
+def _cut_at(text: str, at: int, size: int) -> int:
+    """Where a piece begins: at the first space from `at` on, if one is near."""
     if not 0 < at < len(text):
         return min(at, len(text))
-    found = re.compile(r"\s").search(text, at)
-    return found.start() if found else len(text)
+    found = SPACE.search(text, at, at + size // 4)
+    return found.start() if found else at
 
 
 def _first_fault(example: Example, reply: Sequence[Message]) -> str:

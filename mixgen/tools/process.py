@@ -7,9 +7,10 @@ The tool is the task author's Python file. It gets a call as JSON on its standar
 `{"name": "python", "arguments": {"code": "1+1"}}`, and what it prints is the tool's output.
 
 This is no sandbox. The process has limits of time and memory, no token in its environment, an empty
-directory to begin in, and Python's isolated mode; but it runs as the same user, and may read that
-user's files and reach the network. If the file runs what a model wrote, the model may do so too. So
-nothing runs unless `MIXGEN_RUN_TOOLS=1` is set by who starts mixgen.
+directory to begin in, and Python's isolated mode; but it runs as the same user: it may read that
+user's files and processes (on Linux mixgen's own environment, in /proc), reach the network, and
+leave processes behind that have gone into the background. If the file runs what a model wrote, the
+model may do so too. So nothing runs unless `MIXGEN_RUN_TOOLS=1` is set by who starts mixgen.
 """
 
 from __future__ import annotations

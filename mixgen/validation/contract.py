@@ -94,7 +94,7 @@ def _finding(name: str, check: Callable[[Drawn], str], drawn: Drawn) -> Finding:
         return Finding(name, DOUBT, str(doubt))
     except Fault as fault:
         return Finding(name, FAULT, str(fault))
-    except Exception as error:  # a user's own code may raise anything
+    except (Exception, SystemExit) as error:  # a user's own code may raise anything
         return Finding(name, FAULT, one_line(error)[:200])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 
 from mixgen.errors import one_line
@@ -15,7 +16,10 @@ from mixgen.validation.corruptions import broken_replies, corruptions
 def check_right(drawn: Drawn) -> str:
     """Right replies score 1."""
     for example in drawn.all:
+        before = json.dumps(example)
         score = drawn.task.score(example, example["messages"])
+        if json.dumps(example) != before:
+            raise Fault(f"score changes example {example['id']}")
         if score.value != 1:
             raise Fault(
                 f"{example['id']} scores {score.value}: {score.reason or 'no reason given'}"
@@ -68,7 +72,7 @@ def check_scorer(drawn: Drawn) -> str:
 def _scored(task: Task, example: Example, reply: Sequence[Message], name: str) -> Score:
     try:
         return task.score(example, reply)
-    except Exception as error:  # a user's own scorer may raise anything
+    except (Exception, SystemExit) as error:  # a user's own scorer may raise anything
         why = f"score raises {one_line(error)} ({name}): `judge` makes a fault of it"
         raise Fault(why) from error
 
