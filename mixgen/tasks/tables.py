@@ -30,7 +30,18 @@ from typing import ClassVar, Final
 from mixgen.errors import TaskError, nearest
 from mixgen.tasks._tables_data import pick
 from mixgen.tasks._tables_problems import of_list, of_table
-from mixgen.tasks.base import Example, Message, Score, Task, assistant, call, judge, tool, user
+from mixgen.tasks.base import (
+    Example,
+    Message,
+    Score,
+    Task,
+    assistant,
+    call,
+    check_ranges,
+    judge,
+    tool,
+    user,
+)
 from mixgen.tasks.registry import register
 from mixgen.tasks.trial import Metric, Trial, tally
 from mixgen.tools.expression import ToolError
