@@ -116,6 +116,15 @@ def test_the_site_is_built_without_a_broken_link(tmp_path):
         assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?://', page.read_text())
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_recipes_of_the_guide_are_recipes(tmp_path, number, letters):
+    from mixgen.recipe import parse_recipe
+
+    (tmp_path / "mine.yaml").write_text(blocks("docs/adding-a-task.md", "yaml")[number])
+    recipe = parse_recipe([str(tmp_path / "mine.yaml"), "--use_cpu", "--max_steps=3"])
+    assert "letters" in [task.name for task in recipe.schedule.active]
+
+
 def test_every_command_is_on_its_page():
     from typer.main import get_command
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -34,6 +35,9 @@ def chat(
         str | None,
         typer.Option(help="Whose tools it may call; by default those of its recipe, else all."),
     ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Where tasks have their settings; by default the folder's.")
+    ] = None,
     multi_turn: Annotated[
         bool, typer.Option("--multi-turn", help="Go on with one conversation, line after line.")
     ] = False,
@@ -56,7 +60,7 @@ def chat(
     from mixgen.commands.evaluate import check_temperature, on_gpu, tasks_to_try
 
     check_temperature(temperature)
-    chosen = tasks_to_try(checkpoint, None, tasks, trust_remote_code)
+    chosen = tasks_to_try(checkpoint, recipe, tasks, trust_remote_code)
     say("Loading ...")
     from mixgen.encoding.renderer import Renderer
     from mixgen.evaluation.generation import Generator
