@@ -101,6 +101,13 @@ def test_a_model_that_does_not_play_one_legal_move_ends_the_game(code, capsys):
     assert "the model has not played one legal move" in shown.err and talk.game is None
 
 
+def test_a_game_is_played_only_with_a_model_that_has_it_as_a_task():
+    talk = Talk(Player(), keeps=False, can_play=False)
+    with pytest.raises(RecipeError, match="--tasks tictactoe tries it anyway"):
+        talk.hear("/play X")
+    assert talk.game is None
+
+
 def test_a_turn_that_is_stopped_leaves_the_game_as_it_was(capsys):
     def stopped(messages):
         raise KeyboardInterrupt

@@ -25,6 +25,7 @@ HELP: Final = (
     "Each line is a conversation of its own (with --multi-turn, one goes on: /new begins another). "
     "/play X or /play O plays tic-tac-toe, /help shows this, /quit or Ctrl-D ends."
 )
+GAME: Final = "tictactoe"
 COMMANDS: Final = ("/play", "/new", "/help", "/quit")
 STYLES: Final = {"call": "green", "tool": "yellow", "assistant": "bold"}
 
@@ -80,7 +81,8 @@ def chat(
         makers = [task.tools for task in chosen]
         return generator.turns([messages], lambda: JoinedTools(makers))[0]
 
-    talk = Talk(answer, keeps=multi_turn, as_json=as_json)
+    can_play = any(task.name == GAME for task in chosen)
+    talk = Talk(answer, keeps=multi_turn, as_json=as_json, can_play=can_play)
     if sys.stdin.isatty():
         say(f"{checkpoint}: {', '.join(task.name for task in chosen)}. {HELP}")
     while (line := _read()) is not None:
@@ -115,14 +117,21 @@ class Talk:
         answer: Gives the model's turn in a conversation that ends with a person's words.
         keeps: Whether one conversation goes on.
         as_json: Whether to print messages as JSON.
+        can_play: Whether the model's tasks have the game.
     """
 
     def __init__(
-        self, answer: Callable[[Sequence[Message]], Turn], *, keeps: bool, as_json: bool = False
+        self,
+        answer: Callable[[Sequence[Message]], Turn],
+        *,
+        keeps: bool,
+        as_json: bool = False,
+        can_play: bool = True,
     ) -> None:
         self.answer = answer
         self.keeps = keeps
         self.as_json = as_json
+        self.can_play = can_play
         self.messages: list[Message] = []
         self.game: Game | None = None
 
@@ -179,6 +188,10 @@ class Talk:
     def _play(self, mark: str) -> None:
         from mixgen.commands.play import HINT, Game
 
+        if not self.can_play:
+            raise RecipeError(
+                f"{GAME} is none of the model's tasks: --tasks {GAME} tries it anyway"
+            )
         self.messages, self.game = [], Game(mark)
         say(HINT)
         if self.game.is_persons_turn:
