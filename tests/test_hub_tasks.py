@@ -21,6 +21,7 @@ from mixgen.mixture.tables import table_of
 from mixgen.publishing.dataset_card import write_card
 from mixgen.publishing.export import run_export
 from mixgen.publishing.plan import make_plan, save_plan
+from mixgen.tasks import registry
 from mixgen.tasks._hub import conversation, cut_text
 from mixgen.tasks.base import SPLITS
 from mixgen.tasks.messages import assistant, call_of, tool, user
@@ -36,6 +37,9 @@ def cache(tmp_path, monkeypatch):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    yield
+    for name in [name for name in registry._REGISTRY if name.startswith("hub:")]:
+        del registry._REGISTRY[name]  # its file is gone
 
 
 def file_of(folder: Path, rows: list[dict[str, object]], name: str = "rows.jsonl") -> str:
@@ -302,6 +306,7 @@ def test_a_run_mixes_rows_with_tasks_and_its_recipe_is_read_back(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"{name}: " in done.stdout and " passes\n" in done.stdout
+    assert f"{name}  not tried: plain text has no answer" in done.stdout
     resolved = yaml.safe_load((out / "recipe.yaml").read_text())
     assert resolved["weights"] == {"calculator": 1.0, name: 1.0}
     assert resolved[name]["max_chars"] == 60

@@ -124,6 +124,8 @@ def check_result(result: dict[str, Any]) -> None:
 def summary_line(result: Result, seconds: float) -> str:
     """A result in one line: `calculator  exact 99.2 % (992 of 1,000 problems)  in 6 s`."""
     first, *others = [metric for metric in result.metrics if not metric.group]
+    if not first.total and not result.trials and result.note:
+        return f"{result.task}  not tried: {result.note}"
     if not first.total:
         return f"{result.task}  has no {first.unit} of the {result.split} split"
     share = f"{percent(first.rate)} ({first.count:,} of {first.total:,} {first.unit})"

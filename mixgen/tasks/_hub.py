@@ -51,7 +51,7 @@ FILES: Final = {
 CONVERSATION, PAIR, TEXT = "messages", "prompt", "text"
 SPACE: Final = re.compile(r"\s")
 PIECE_CHARS: Final = 400  # of a text, by default
-TEXT_NOTE: Final = "Plain text has no answer that could be right: its loss tells."
+TEXT_NOTE: Final = "plain text has no answer that could be right, its loss tells."
 
 
 class HubTask(FiniteTask):
