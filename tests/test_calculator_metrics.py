@@ -17,8 +17,9 @@ from statistics import NormalDist
 import pytest
 from expression_reader import depth_of, numbers_of, operators_of, read_prompt
 
+from mixgen.tasks._one_call import ANSWER
 from mixgen.tasks.base import SPLITS, Score, Task, assistant, call, split_of, tool, user
-from mixgen.tasks.calculator import ANSWER, Calculator
+from mixgen.tasks.calculator import Calculator
 from mixgen.tasks.trial import Metric, Turn, distinct_examples, roll_out
 from mixgen.tools.expression import BINARY, FUNCTIONS
 from mixgen.tools.session import ExpressionSession

@@ -14,8 +14,9 @@ from tables_reader import UnreadableError, answer_of, key_of, read_words, writte
 
 from mixgen.errors import TaskError
 from mixgen.seeding import rng
+from mixgen.tasks._one_call import ANSWER
 from mixgen.tasks.base import SPLITS, assistant, call, tool, user
-from mixgen.tasks.tables import ANSWER, OF_LISTS, OF_TABLES, UNCONDITIONAL, Tables
+from mixgen.tasks.tables import OF_LISTS, OF_TABLES, UNCONDITIONAL, Tables
 from mixgen.tasks.trial import Turn, distinct_examples
 from mixgen.tools.tables import FUNCTIONS, LABELLED, TableSession
 

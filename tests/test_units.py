@@ -17,11 +17,12 @@ from mixgen.encoding.renderer import Renderer
 from mixgen.encoding.tokenizer import train_tokenizer
 from mixgen.errors import TaskError
 from mixgen.seeding import rng
+from mixgen.tasks._one_call import ANSWER
 from mixgen.tasks._units_problems import KINDS, PAIRS
 from mixgen.tasks._units_words import CONVERSIONS, OF_DEGREES, conversion_words
 from mixgen.tasks.base import assistant, call, tool
 from mixgen.tasks.trial import Turn, distinct_examples
-from mixgen.tasks.units import ANSWER, Units
+from mixgen.tasks.units import Units
 from mixgen.tools.units import UnitsSession
 
 NUM_SAMPLES = 12_000

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from mixgen.cards import CARD_FILE, NAME, is_ours, merged_card, naming, own_words, read_card
-from mixgen.errors import MixgenError, OutputError, one_line
+from mixgen.errors import MixgenError, OutputError
+from mixgen.publishing.hub_errors import NotWholeError, asked_delay, is_transient, reason_of
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -33,8 +34,6 @@ TRIES: Final = 6
 FIRST_DELAY: Final = 2.0  # seconds, doubled after each try: a minute in all
 LONGEST_DELAY: Final = 300.0  # seconds, that the Hub may ask for: it counts requests over as many
 MAX_FILES: Final = 25_000  # in one commit, by the Hub's limits
-# Busy, or a commit of somebody else at the same time.
-TRANSIENT: Final = {408, 409, 412, 425, 429, 500, 502, 503, 504}
 OTHER_TYPE: Final = {"dataset": "model", "model": "dataset"}
 
 
@@ -140,13 +139,13 @@ def _with_retries(
         except MixgenError:
             raise
         except Exception as error:  # the client raises what its libraries do
-            why = _reason(error, repository)
-            may_pass = _is_transient(error)
+            why = reason_of(error, repository.name, repository.token)
+            may_pass = is_transient(error)
             if not may_pass or number == TRIES:
                 later = ": the same command goes on, and sends only what is missing"
                 # The cause may hold the token.
                 raise OutputError(f"{failure} ({why}){later if may_pass else ''}") from None
-            pause = max(delay, min(_asked_delay(error), LONGEST_DELAY))
+            pause = max(delay, min(asked_delay(error), LONGEST_DELAY))
             say(f"{why}: trying again in {pause:.0f} s ({number} of {TRIES} tries failed)")
             time.sleep(pause)
             delay *= 2
@@ -157,10 +156,6 @@ def push_summary(pushed: PushResult) -> str:
     """What to tell of a push."""
     what = "Pushed" if pushed.is_new else "Nothing new to push: all of it is there"
     return f"{what}, as of commit {pushed.commit[:8]}: {pushed.url}"
-
-
-class _NotWholeError(Exception):
-    """What arrived is not what was sent."""
 
 
 class _Content:
@@ -311,7 +306,7 @@ def _pushed(
     for one in additions:
         if not _is_same(one, there.get(one.path_in_repo)):
             content.forget()
-            raise _NotWholeError(f"{one.path_in_repo} did not arrive as it was sent")
+            raise NotWholeError(f"{one.path_in_repo} did not arrive as it was sent")
     return PushResult(url, done.oid, is_new=True)
 
 
@@ -325,64 +320,3 @@ def _is_same(local: CommitOperationAdd, there: RepoFile | None) -> bool:
         return bool(there.lfs.sha256 == local.upload_info.sha256.hex())
     with local.as_file() as file:
         return bool(there.blob_id == git_hash(file.read()))
-
-
-def _answered(error: BaseException | None) -> BaseException | None:
-    """The error of an answer with a status, which others may have been raised from."""
-    while error is not None and not hasattr(getattr(error, "response", None), "status_code"):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _is_transient(error: BaseException) -> bool:
-    """Whether another try may do: a lost connection, or a server that is busy."""
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-
-    if answered := _answered(error):
-        return answered.response.status_code in TRANSIENT  # type: ignore[attr-defined]
-    return isinstance(
-        error, (HTTPError, _NotWholeError, RuntimeError)
-    )  # hf_xet raises RuntimeError
-
-
-def _asked_delay(error: BaseException) -> float:
-    """The seconds that the Hub asks to wait for before another try; 0 if it asks for none."""
-    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
-
-    answered = _answered(error)
-    headers = answered.response.headers if answered else {}  # type: ignore[attr-defined]
-    limit = parse_ratelimit_headers(headers)
-    if limit and not limit.remaining:
-        return limit.reset_in_seconds
-    after = headers.get("Retry-After", "")
-    return float(after) if after.isdecimal() else 0.0
-
-
-def _reason(error: BaseException, repository: _Repository) -> str:
-    """Why a push failed, in one line without the token."""
-    from huggingface_hub import get_token
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-
-    answered = _answered(error)
-    status = answered and answered.response.status_code  # type: ignore[attr-defined]
-    said = getattr(answered, "server_message", "") or ""
-    if status == 401:
-        why = "the Hub does not know the token, or there is none: `hf auth login`, or set HF_TOKEN"
-    elif status == 403:
-        why = (
-            f"the token may not write to {repository.name}: it needs the role `write`, and a name "
-            f"of its user or organisation ({said})"
-        )
-    elif status:
-        why = f"the Hub answers {status}: {said}"
-    elif isinstance(error, UnicodeEncodeError):
-        why = "the token has characters that no token has"
-    elif isinstance(error, HTTPError):
-        why = f"no connection to the Hub: {one_line(error)}"
-    elif isinstance(error, OSError) and error.strerror:
-        why = f"{error.filename or ''}: {error.strerror}".removeprefix(": ")
-    else:
-        why = one_line(error)
-    for secret in filter(None, (repository.token, get_token())):
-        why = why.replace(secret, "(token)")
-    return " ".join(why.split())[:300].removesuffix(":")

@@ -18,6 +18,7 @@ from typing import ClassVar, Final
 
 from mixgen.errors import TaskError, nearest
 from mixgen.tasks._expressions import Grower
+from mixgen.tasks._one_call import ANSWER, first_call, first_fault
 from mixgen.tasks.base import (
     Example,
     Message,
@@ -32,8 +33,8 @@ from mixgen.tasks.base import (
 )
 from mixgen.tasks.registry import register
 from mixgen.tasks.trial import Metric, Trial, tally
-from mixgen.tools.expression import BINARY, FUNCTIONS, Number, ToolError, evaluate, format_value
-from mixgen.tools.session import EXPRESSION_SCHEMA, ExpressionSession, code_of
+from mixgen.tools.expression import BINARY, FUNCTIONS, Number, evaluate, format_value
+from mixgen.tools.session import EXPRESSION_SCHEMA, ExpressionSession
 
 PHRASINGS: Final = (
     "What is %s?",
@@ -47,7 +48,6 @@ PHRASINGS: Final = (
     "Tell me %s.",
     "Please compute %s.",
 )
-ANSWER: Final = "The answer is %s."
 MAX_TRIES: Final = 10_000  # expressions given up in a row before the settings are called impossible
 
 
@@ -169,14 +169,12 @@ class Calculator(Task):
 
 def _steps_done(example: Example, trial: Trial) -> int:
     """How far a trial is right: 1 a call that can be carried out, 2 its value, 3 the answer."""
-    calls = [made for message in trial.messages for made in message["tool_calls"]]
-    outputs = [message["content"] for message in trial.messages if message["role"] == "tool"]
-    if not calls or not outputs or outputs[0].startswith("error"):
+    if not (called := first_call(trial)):
         return 0
-    function = calls[0]["function"]
-    if not _is_value(evaluate(code_of(function["name"], function["arguments"])), example["answer"]):
+    code, output = called
+    if not _is_value(evaluate(code), example["answer"]):
         return 1
-    return 3 if trial.messages[-1]["content"] == ANSWER % outputs[0] else 2
+    return 3 if trial.messages[-1]["content"] == ANSWER % output else 2
 
 
 def _groups(example: Example) -> list[str]:
@@ -199,28 +197,12 @@ def _is_value(value: Number, answer: str) -> bool:
     return abs(value - right) <= 1e-9 * max(abs(value), abs(right))
 
 
+def _carry_out(example: Example, code: str) -> tuple[str, str]:
+    value = evaluate(code)
+    printed = format_value(value)
+    is_right = _is_value(value, example["answer"])
+    return printed, "" if is_right else f"the call computes {printed}, not {example['answer']}"
+
+
 def _first_fault(example: Example, reply: Sequence[Message]) -> str:
-    """What is wrong with a reply, if anything."""
-    if [message["role"] for message in reply] != ["user", "assistant", "tool", "assistant"]:
-        return "not one question, one call, its output and one answer"
-    question, calling, output, last = reply
-    if question["content"] != example["messages"][0]["content"]:
-        return "another problem"
-    if question["tool_calls"] or output["tool_calls"]:
-        return "a call by someone else than the assistant"
-    (tool_call,) = calling["tool_calls"]
-    function = tool_call["function"]
-    try:
-        value = evaluate(code_of(function["name"], function["arguments"]))
-    except ToolError as error:
-        return f"the call cannot be carried out: {error}"
-    if not _is_value(value, example["answer"]):
-        return f"the call computes {format_value(value)}, not {example['answer']}"
-    names = [message["name"] for message in reply]
-    if output["content"] != format_value(value) or names != ["", "", function["name"], ""]:
-        return "the tool's output was not printed by the tool"
-    if calling["content"] != "" or last["tool_calls"]:
-        return "words before the call, or a call after it"
-    if last["content"] != ANSWER % output["content"]:
-        return f"the last words are not {ANSWER % output['content']!r}"
-    return ""
+    return first_fault(example, reply, _carry_out)

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from mixgen.errors import TaskError, nearest
+from mixgen.tasks._one_call import ANSWER, first_call, first_fault
 from mixgen.tasks._tables_data import pick
 from mixgen.tasks._tables_problems import of_list, of_table
 from mixgen.tasks.base import (
@@ -45,7 +46,6 @@ from mixgen.tasks.base import (
 from mixgen.tasks.registry import register
 from mixgen.tasks.trial import Metric, Trial, tally
 from mixgen.tools.expression import ToolError
-from mixgen.tools.session import code_of
 from mixgen.tools.tables import (
     FUNCTIONS,
     LABELLED,
@@ -58,7 +58,6 @@ from mixgen.tools.tables import (
     run,
 )
 
-ANSWER: Final = "The answer is %s."
 OF_LISTS: Final = tuple(name for name in FUNCTIONS if name not in LABELLED)
 OF_TABLES: Final = tuple(name for name in FUNCTIONS if name not in ("mode", "sorted"))
 UNCONDITIONAL: Final = ("mode", "sorted")
@@ -245,44 +244,25 @@ def _text(cell: Cell) -> str:
 
 def _steps_done(example: Example, trial: Trial) -> int:
     """How far a trial is right: 1 a call that runs, 2 its value, 3 all of it, 4 the answer."""
-    calls = [made for message in trial.messages for made in message["tool_calls"]]
-    outputs = [message["content"] for message in trial.messages if message["role"] == "tool"]
-    if not calls or not outputs or outputs[0].startswith("error"):
+    if not (called := first_call(trial)):
         return 0
-    function = calls[0]["function"]
-    query = read(code_of(function["name"], function["arguments"]))
+    code, output = called
+    query = read(code)
     if run(query) != example["answer"]:
         return 1
     if _key(query) != example["key"]:
         return 2
-    return 4 if trial.messages[-1]["content"] == ANSWER % outputs[0] else 3
+    return 4 if trial.messages[-1]["content"] == ANSWER % output else 3
+
+
+def _carry_out(example: Example, code: str) -> tuple[str, str]:
+    query = read(code)
+    printed = run(query)
+    if printed != example["answer"]:
+        return printed, f"the call gives {printed}, not {example['answer']}"
+    is_right = _key(query) == example["key"]
+    return printed, "" if is_right else "the call has the right value, but is not what was asked"
 
 
 def _first_fault(example: Example, reply: Sequence[Message]) -> str:
-    """What is wrong with a reply, if anything."""
-    if [message["role"] for message in reply] != ["user", "assistant", "tool", "assistant"]:
-        return "not one question, one call, its output and one answer"
-    question, calling, output, last = reply
-    if question["content"] != example["messages"][0]["content"]:
-        return "another problem"
-    if question["tool_calls"] or output["tool_calls"]:
-        return "a call by someone else than the assistant"
-    (tool_call,) = calling["tool_calls"]
-    function = tool_call["function"]
-    try:
-        query = read(code_of(function["name"], function["arguments"]))
-        printed = run(query)
-    except ToolError as error:
-        return f"the call cannot be carried out: {error}"
-    if printed != example["answer"]:
-        return f"the call gives {printed}, not {example['answer']}"
-    if _key(query) != example["key"]:
-        return "the call has the right value, but is not what was asked"
-    names = [message["name"] for message in reply]
-    if output["content"] != printed or names != ["", "", function["name"], ""]:
-        return "the tool's output was not printed by the tool"
-    if calling["content"] != "" or last["tool_calls"]:
-        return "words before the call, or a call after it"
-    if last["content"] != ANSWER % printed:
-        return f"the last words are not {ANSWER % printed!r}"
-    return ""
+    return first_fault(example, reply, _carry_out)

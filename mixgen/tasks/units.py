@@ -19,9 +19,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from mixgen.errors import TaskError, nearest
+from mixgen.tasks._one_call import ANSWER, code_in, first_call, first_fault
 from mixgen.tasks._units_problems import KINDS, draw_problem
 from mixgen.tasks.base import (
     Example,
@@ -37,11 +38,7 @@ from mixgen.tasks.base import (
 )
 from mixgen.tasks.registry import register
 from mixgen.tasks.trial import Metric, Trial, tally
-from mixgen.tools.expression import ToolError
-from mixgen.tools.session import code_of
-from mixgen.tools.units import UNITS_SCHEMA, Request, UnitsSession, read
-
-ANSWER: Final = "The answer is %s."
+from mixgen.tools.units import UNITS_SCHEMA, UnitsSession, read
 
 
 @register
@@ -150,49 +147,22 @@ class Units(Task):
         ]
 
 
-def _request(message: Message) -> Request:
-    """What the first call of a message asks for."""
-    function = message["tool_calls"][0]["function"]
-    return read(code_of(function["name"], function["arguments"]))
-
-
 def _steps_done(example: Example, trial: Trial) -> int:
     """How far a trial is right: 1 a call that can be carried out, 2 the right one, 3 the answer."""
-    calls = [message for message in trial.messages if message["tool_calls"]]
-    outputs = [message["content"] for message in trial.messages if message["role"] == "tool"]
-    if not calls or not outputs or outputs[0].startswith("error"):
+    if not (called := first_call(trial)):
         return 0
-    if _request(calls[0]) != _request(example["messages"][1]):
+    code, output = called
+    if read(code) != read(code_in(example["messages"][1])):
         return 1
-    return 3 if trial.messages[-1]["content"] == ANSWER % outputs[0] else 2
+    return 3 if trial.messages[-1]["content"] == ANSWER % output else 2
+
+
+def _carry_out(example: Example, code: str) -> tuple[str, str]:
+    """A call with the right output may still be wrong: days between two other dates."""
+    request = read(code)
+    is_right = request == read(code_in(example["messages"][1]))
+    return request.answer(), "" if is_right else f"the call asks for something else: {request}"
 
 
 def _first_fault(example: Example, reply: Sequence[Message]) -> str:
-    """What is wrong with a reply, if anything.
-
-    A call with the right output may still be wrong: days between two other dates.
-    """
-    if [message["role"] for message in reply] != ["user", "assistant", "tool", "assistant"]:
-        return "not one question, one call, its output and one answer"
-    question, calling, output, last = reply
-    if question["content"] != example["messages"][0]["content"]:
-        return "another problem"
-    if question["tool_calls"] or output["tool_calls"]:
-        return "a call by someone else than the assistant"
-    if len(calling["tool_calls"]) != 1:
-        return "not one call"
-    try:
-        request = _request(calling)
-        printed = request.answer()
-    except ToolError as error:
-        return f"the call cannot be carried out: {error}"
-    if request != _request(example["messages"][1]):
-        return f"the call asks for something else: {request}"
-    names = [message["name"] for message in reply]
-    if output["content"] != printed or names != ["", "", "python", ""]:
-        return "the tool's output was not printed by the tool"
-    if calling["content"] != "" or last["tool_calls"]:
-        return "words before the call, or a call after it"
-    if last["content"] != ANSWER % printed:
-        return f"the last words are not {ANSWER % printed!r}"
-    return ""
+    return first_fault(example, reply, _carry_out)
