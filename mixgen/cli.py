@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from mixgen.commands import authoring, chat, datasets, evaluate, tasks
+from mixgen.commands import authoring, chat, datasets, evaluate, mix, tasks
 from mixgen.errors import MixgenError, printable
 from mixgen.launch import USER_ERROR
 
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 app.command("tasks")(tasks.tasks)
 app.command("preview")(tasks.preview)
-app.command("mix", context_settings=ANY_FLAG)(tasks.mix)
+app.command("mix", context_settings=ANY_FLAG)(mix.mix)
 app.command("validate", context_settings=BOTH_SPELLINGS)(authoring.validate)
 app.command("new-task")(authoring.new_task)
 app.command("export", context_settings=ANY_FLAG)(datasets.export)

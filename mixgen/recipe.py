@@ -84,7 +84,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         others = (
             sorted(str(found) for found in path.parent.glob("*.y*ml"))
-            if path.parent.is_dir()
+            if path.parent.is_dir() and not path.exists()
             else []
         )
         hint = f": {nearest(str(path), others)}" if others else ""

@@ -24,7 +24,7 @@ from mixgen.encoding.reading import read_messages
 from mixgen.encoding.renderer import IGNORED, Renderer
 from mixgen.seeding import stream
 from mixgen.tasks.base import Example, Message, Task
-from mixgen.tasks.trial import blaming
+from mixgen.tasks.trial import blaming, converse, said_by_user
 from mixgen.tools.session import JoinedTools
 
 if TYPE_CHECKING:
@@ -40,11 +40,7 @@ def with_prompts(dataset: Dataset | IterableDataset) -> Any:
     Args:
         dataset: Examples, of `load_mixture` or an export.
     """
-    return dataset.map(lambda example: {"prompt": _said_by_user(example["messages"])})
-
-
-def _said_by_user(messages: Sequence[Message]) -> list[Message]:
-    return [message for message in messages if message["role"] == "user"]
+    return dataset.map(lambda example: {"prompt": said_by_user(example["messages"])})
 
 
 def rewards_of(tasks: Sequence[Task], tokenizer: PreTrainedTokenizerBase) -> list[TaskReward]:
@@ -112,8 +108,11 @@ def rollout_of(tasks: Sequence[Task]) -> Callable[[list[Any], Any], dict[str, An
             temperature=trainer.temperature,
             seed=stream(trainer.args.seed, "rollout", *where),
         )
-        talks = _talks(prompts, generator.turns, lambda: JoinedTools(task.tools for task in tasks))
-        encoded = [renderer.encode(cast(Example, {"messages": talk})) for talk in talks]
+        talks = converse(
+            lambda talks: generator.turns(talks, lambda: JoinedTools(task.tools for task in tasks)),
+            prompts,
+        )
+        encoded = [renderer.encode(cast(Example, {"messages": talk})) for talk, _ in talks]
         starts = [len(renderer.prompt_ids(prompt[:1])) for prompt in prompts]
         parts = list(zip(encoded, starts, strict=True))
         return {
@@ -126,20 +125,3 @@ def rollout_of(tasks: Sequence[Task]) -> Callable[[list[Any], Any], dict[str, An
         }
 
     return rollout
-
-
-def _talks(
-    prompts: Sequence[Sequence[Message]], turns_of: Callable[..., Any], tools: Callable[[], Any]
-) -> list[list[Message]]:
-    """The whole conversations; one that has come to no end of a turn stops there."""
-    talks: list[list[Message]] = [[] for _ in prompts]
-    going = list(range(len(prompts)))
-    for turn in range(max(map(len, prompts), default=0)):
-        going = [index for index in going if turn < len(prompts[index])]
-        for index in going:
-            talks[index].append(prompts[index][turn])
-        written = turns_of([talks[index] for index in going], tools)
-        for index, one in zip(going, written, strict=True):
-            talks[index] += one.messages
-        going = [index for index, one in zip(going, written, strict=True) if not one.fault]
-    return talks

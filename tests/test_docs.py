@@ -136,7 +136,8 @@ def test_every_command_is_on_its_page():
 def test_every_task_is_on_its_page():
     text = (ROOT / "docs/tasks.md").read_text()
     for name, cls in registry.registered_tasks().items():
-        assert ":" in name or f"| `{name}` | `{cls.flag}` |" in text, name
+        if cls.__module__ == f"mixgen.tasks.{name}":  # not one that another test has loaded
+            assert f"| `{name}` | `{cls.flag}` |" in text, name
 
 
 def test_every_public_name_is_on_its_page():

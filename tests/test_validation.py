@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import signal
 import sys
+import time
 from typing import ClassVar
 
 import pytest
@@ -17,7 +19,7 @@ from mixgen.tasks import registry
 from mixgen.tasks.base import Score, Task, assistant, call, judge, tool, user
 from mixgen.tasks.trial import Metric
 from mixgen.tools.session import EXPRESSION_SCHEMA, ExpressionSession
-from mixgen.validation import checks
+from mixgen.validation import checks, limit
 from mixgen.validation.contract import validate
 
 
@@ -265,6 +267,39 @@ def test_each_fault_is_found_by_its_check(cls, check, status, said, known, monke
     shown = found(cls(), max_seq_len=256)
     assert check in shown, shown
     assert shown[check][0] == status and said in shown[check][1], shown[check]
+
+
+class Hanging(Sums):
+    def sample(self, rng):
+        while True:
+            pass
+
+
+class Stubborn(Sums):
+    def first_fault(self, example, reply):
+        while len(reply) != 4:
+            try:
+                time.sleep(0.01)
+            except Exception:
+                continue
+        return super().first_fault(example, reply)
+
+
+@pytest.mark.parametrize(("cls", "check"), [(Hanging, "examples"), (Stubborn, "wrong replies")])
+def test_what_hangs_is_broken_off_and_said(cls, check, monkeypatch):
+    monkeypatch.setattr(limit, "LIMIT_SECONDS", 1.0)
+    monkeypatch.setattr(checks, "SECONDS", 0.1)
+    status, said = found(cls())[check]
+    assert status == "fault" and "not done after 1 s: does it hang" in said
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_what_is_slow_is_checked_by_less_of_it(monkeypatch):
+    monkeypatch.setattr(limit, "ITEMS_SECONDS", 0.0)
+    shown = found(Sums())
+    assert shown["right replies"] == ("ok", "1 score 1")
+    assert shown["tool outputs"] == ("ok", "1 outputs printed again")
 
 
 def test_a_right_task_of_ones_own_has_no_fault_and_the_same_class_of_it_is_judged_alone(known):

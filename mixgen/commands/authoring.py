@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from mixgen.commands.arguments import AsJson, complete_task, tasks_of
 from mixgen.commands.console import make_console, print_records, say
-from mixgen.commands.tasks import AsJson, complete_task, tasks_of
 from mixgen.errors import OutputError, TaskError
 
 STYLES: Final = {"ok": "green", "doubt": "yellow", "fault": "bold red"}

@@ -8,11 +8,12 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mixgen.cards import CARD_FILE
+from mixgen.commands.arguments import seed_of, vocab_size_of
 from mixgen.errors import OutputError, RecipeError, nearest
 from mixgen.launch import INTERRUPTED
 
@@ -123,9 +124,9 @@ def export(
     _check_flags(context, tasks)
     mix = mix_of_recipe(recipe, context.args)
     if seed is None:
-        seed = _seed_of(recipe, read_recipe(recipe).get("seed", 42))
+        seed = seed_of(recipe)
     if num_tokens is not None:
-        num_examples = _examples_for(num_tokens, mix, seed)
+        num_examples = _examples_for(num_tokens, mix, seed, vocab_size_of(recipe))
     plan = make_plan(
         mix,
         splits=_split_sizes(splits, num_examples),
@@ -253,18 +254,12 @@ def _split_sizes(text: str, num_examples: int | None) -> dict[str, int]:
     return {name: sizes[name] if number is None else number for name, number in given.items()}
 
 
-def _seed_of(recipe: Path, given: Any) -> int:
-    if type(given) is not int or given < 0:
-        raise RecipeError(f"{recipe}: seed must be a whole number, not negative, got {given!r}")
-    return given
-
-
-def _examples_for(num_tokens: int, mix: Mix, seed: int) -> int:
+def _examples_for(num_tokens: int, mix: Mix, seed: int, vocab_size: int) -> int:
     """How many examples of a mix have so many tokens, about."""
     from mixgen.encoding.renderer import Renderer
     from mixgen.encoding.shares import measure_shares
     from mixgen.encoding.tokenizer import train_tokenizer
 
-    renderer = Renderer(train_tokenizer(mix.active, seed=seed))
+    renderer = Renderer(train_tokenizer(mix.active, seed=seed, vocab_size=vocab_size))
     shares = measure_shares(mix, renderer, seed=seed)
     return math.ceil(num_tokens / sum(share.probability * share.mean_tokens for share in shares))

@@ -2,9 +2,9 @@
 
 What a piece is decides what a small model must learn. A number is cut into pairs of digits, and
 every bracket around it is its own; a function keeps its opening bracket (`sqrt(`). What is decided
-at once is one piece: a move (`board[1][2]='X'` and the print after it), a row, column or diagonal
-of a board, a phrase (`The answer is`). Tokens across words are an idea of SuperBPE (Liu et al.
-2025).
+at once is one piece: a move (`board[1][2]='X'` or `heaps[0]-=3`, and the print after it), a row,
+column or diagonal of a board, a phrase (`The answer is`). Tokens across words are an idea of
+SuperBPE (Liu et al. 2025).
 
 Bytes are the fallback, so any text can be encoded. It is deterministic, and the same for all
 weights: each active task gives the same number of examples, whatever its share of the mix.
@@ -56,8 +56,10 @@ SPECIAL_ROLES: Final[dict[str, Any]] = {
 # Alternatives in order. Together they match any text: its pieces join to the text itself.
 PIECES: Final = "|".join(
     [
-        # A move or a row that is set, and the print after it.
-        r"board\[[0-9]\](?:\[[0-9]\])?='[XO.]+'\n?(?:print\(board(?:\.lines)?\))?",
+        # A move on what a tool keeps, or a row of it that is set, and the print after it.
+        r"[a-z]+\[[0-9]\](?:\[[0-9]\])?(?:='[A-Z.]+'|-=[0-9]{1,2})"
+        r"\n?(?:print\([a-z]+(?:\.[a-z]+)?\))?",
+        r"\n(?=[a-z]+\[[0-9]\])",
         r"[XO.]{3}\n",  # a row, column or diagonal of a board
         r"[0-9]{1,2}",  # two digits of a number, from its start
         # A phrase: words and marks, and what ends them: a bracket, a stop and its line's end, or

@@ -194,26 +194,39 @@ def roll_out(task: Task, answer: Answer, examples: Sequence[Example]) -> list[Tr
     Raises:
         TaskError: The task's `score` fails, or gives no `Score`.
     """
-    asked = [
-        [message for message in example["messages"] if message["role"] == "user"]
-        for example in examples
-    ]
-    conversations: list[list[Message]] = [[] for _ in examples]
-    faults = [""] * len(examples)
-    for turn in range(max(map(len, asked), default=0)):
-        going = [i for i in range(len(examples)) if turn < len(asked[i]) and not faults[i]]
-        for i in going:
-            conversations[i].append(asked[i][turn])
-        for i, answered in zip(going, answer([conversations[i] for i in going]), strict=True):
-            conversations[i] += answered.messages
-            faults[i] = answered.fault
+    talks = converse(answer, [said_by_user(example["messages"]) for example in examples])
     return [
         Trial(
             messages=messages,
             score=Score(value=0.0, reason=fault) if fault else _score(task, example, messages),
         )
-        for example, messages, fault in zip(examples, conversations, faults, strict=True)
+        for example, (messages, fault) in zip(examples, talks, strict=True)
     ]
+
+
+def said_by_user(messages: Conversation) -> list[Message]:
+    """The user's messages of a conversation."""
+    return [message for message in messages if message["role"] == "user"]
+
+
+def converse(answer: Answer, asked: Sequence[Conversation]) -> list[tuple[list[Message], str]]:
+    """Whole conversations, and why each was broken off; empty if it was not.
+
+    Args:
+        answer: Gives the assistant's turns.
+        asked: What the user says in each, turn by turn, whatever the assistant does; one whose turn
+            comes to no end stops there.
+    """
+    talks: list[list[Message]] = [[] for _ in asked]
+    faults = [""] * len(asked)
+    for turn in range(max(map(len, asked), default=0)):
+        going = [i for i, said in enumerate(asked) if turn < len(said) and not faults[i]]
+        for i in going:
+            talks[i].append(asked[i][turn])
+        for i, answered in zip(going, answer([talks[i] for i in going]), strict=True):
+            talks[i] += answered.messages
+            faults[i] = answered.fault
+    return list(zip(talks, faults, strict=True))
 
 
 def _score(task: Task, example: Example, messages: list[Message]) -> Score:

@@ -16,6 +16,7 @@ from mixgen.encoding.renderer import Renderer
 from mixgen.encoding.tokenizer import train_tokenizer
 from mixgen.mixture.tables import table_of
 from mixgen.tasks.base import SPLITS, Example, Message, Task
+from mixgen.validation.limit import in_time
 
 NUM_DRAWS: Final = {"train": 5_000, "validation": 500, "test": 500}
 NUM_AGAIN: Final = 200  # examples that are drawn again
@@ -141,7 +142,7 @@ def _wrong_order(message: Message, following: Message, declared: Sequence[str]) 
 def check_truth(drawn: Drawn) -> str:
     """Tool messages are what the task's own tools print."""
     number = 0
-    for example in drawn.all:
+    for example in in_time(drawn.all):
         session = drawn.task.tools()
         for message, output in itertools.pairwise(example["messages"]):
             for made in message["tool_calls"]:

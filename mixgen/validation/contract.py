@@ -17,7 +17,7 @@ from mixgen.errors import TaskError, one_line
 from mixgen.tasks.base import Task
 from mixgen.tasks.registry import load_task_file, task_class
 from mixgen.tasks.trial import blaming
-from mixgen.validation import checks, score_checks
+from mixgen.validation import checks, limit, score_checks
 from mixgen.validation.checks import NUM_AGAIN, Doubt, Drawn, Fault
 
 Status: TypeAlias = Literal["ok", "doubt", "fault"]
@@ -57,9 +57,13 @@ def validate(
         []
     """
     try:
-        drawn = checks.draw(task)
+        with limit.time_limit():
+            drawn = checks.draw(task)
     except TaskError as error:
         yield Finding("examples", FAULT, str(error))
+        return
+    except limit.TookTooLongError:
+        yield Finding("examples", FAULT, f"sample: {_too_long()}")
         return
     for name, check in _all_checks(max_seq_len):
         yield _finding(name, check, drawn)
@@ -89,13 +93,20 @@ def _all_checks(max_seq_len: int) -> Iterator[tuple[str, Callable[[Drawn], str]]
 
 def _finding(name: str, check: Callable[[Drawn], str], drawn: Drawn) -> Finding:
     try:
-        return Finding(name, OK, check(drawn))
+        with limit.time_limit():
+            return Finding(name, OK, check(drawn))
     except Doubt as doubt:
         return Finding(name, DOUBT, str(doubt))
     except Fault as fault:
         return Finding(name, FAULT, str(fault))
     except (Exception, SystemExit) as error:  # a user's own code may raise anything
         return Finding(name, FAULT, one_line(error)[:200])
+    except limit.TookTooLongError:
+        return Finding(name, FAULT, _too_long())
+
+
+def _too_long() -> str:
+    return f"not done after {limit.LIMIT_SECONDS:.0f} s: does it hang, or is it very slow?"
 
 
 def _check_processes(drawn: Drawn, task_files: Sequence[Path]) -> str:

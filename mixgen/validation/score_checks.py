@@ -11,11 +11,14 @@ from mixgen.tasks.base import Example, Message, Score, Task
 from mixgen.tasks.trial import Trial, Turn
 from mixgen.validation.checks import Doubt, Drawn, Fault
 from mixgen.validation.corruptions import broken_replies, corruptions
+from mixgen.validation.limit import in_time
 
 
 def check_right(drawn: Drawn) -> str:
     """Right replies score 1."""
-    for example in drawn.all:
+    number = 0
+    for example in in_time(drawn.all):
+        number += 1
         before = json.dumps(example)
         score = drawn.task.score(example, example["messages"])
         if json.dumps(example) != before:
@@ -24,7 +27,7 @@ def check_right(drawn: Drawn) -> str:
             raise Fault(
                 f"{example['id']} scores {score.value}: {score.reason or 'no reason given'}"
             )
-    return f"{len(drawn.all):,} score 1"
+    return f"{number:,} score 1"
 
 
 def check_wrong(drawn: Drawn) -> str:
@@ -43,7 +46,7 @@ def check_forged(drawn: Drawn) -> str:
 def _check_spoiled(drawn: Drawn, *, is_forged: bool) -> str:
     accepted: dict[str, None] = {}
     number = 0
-    for example, other in itertools.pairwise(drawn.some):
+    for example, other in in_time(itertools.pairwise(drawn.some)):
         if example["messages"][0] == other["messages"][0]:
             continue
         for name, reply, forged in corruptions(example, other):
@@ -61,7 +64,7 @@ def _check_spoiled(drawn: Drawn, *, is_forged: bool) -> str:
 def check_scorer(drawn: Drawn) -> str:
     """What is no conversation scores 0, and raises nothing."""
     number = 0
-    for example in drawn.some[:20]:
+    for example in in_time(drawn.some[:20]):
         for reply in broken_replies(example["messages"]):
             number += 1
             if _scored(drawn.task, example, reply, "no conversation").value == 1:
