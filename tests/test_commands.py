@@ -14,7 +14,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from mixgen.cli import app
+from mixgen.cli import app, main
 from mixgen.tasks import registry
 
 ROOT = Path(__file__).parent.parent
@@ -166,14 +166,20 @@ def test_mix_shows_each_stage_of_a_schedule_and_a_plot():
         (["new-task", "thing", "--output=README.md/thing.py"], "cannot be written"),
     ],
 )
-def test_a_mistake_is_one_clear_line(words, said, monkeypatch):
+def test_a_mistake_is_one_clear_line(words, said, capfd, monkeypatch):
     monkeypatch.chdir(ROOT)
-    done = subprocess.run(
-        [sys.executable, "-m", "mixgen", *words], capture_output=True, text=True, check=False
-    )
-    errors = [line for line in done.stderr.splitlines() if line != "Loading ..."]
-    assert done.returncode == 2 and len(errors) == 1, done
-    assert errors[0].startswith("error: ") and said in errors[0]
+    monkeypatch.setattr(sys, "argv", ["mixgen", *words])
+    assert main() == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if line != "Loading ..."]
+    assert len(errors) == 1 and errors[0].startswith("error: ") and said in errors[0], errors
+
+
+def test_a_users_mistake_is_one_clear_line():
+    words = [sys.executable, "-m", "mixgen", "validate", "calculater"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("error: ") and "did you mean 'calculator'?" in error
 
 
 def test_a_new_task_holds_the_contract_as_it_is_written(tmp_path, monkeypatch):
