@@ -91,13 +91,17 @@ def say(move):
     return f"I take {move[1]} from the {ORDINALS[move[0]]} heap."
 
 
+def users(move):
+    return f"I take {move[1]} from heap {move[0] + 1}"
+
+
 def told(first_words, moves, words=()):
     """The conversation of a game, with the outputs of the real tool.
 
     Args:
         first_words: The user's.
         moves: Of both sides in turn, the user's of the first words included.
-        words: What the user says of each later move; where they give out, a plain saying.
+        words: What the user says of each later move; where they give out, `users`.
     """
     heaps, start = opening_read(first_words)
     session = NimSession()
@@ -115,7 +119,7 @@ def told(first_words, moves, words=()):
         take = f"heaps[{heap}]-={count}"
         if is_users:
             if number:
-                messages.append(user(words.pop(0) if words else say(move)))
+                messages.append(user(words.pop(0) if words else users(move)))
             entered.append(take)
         else:
             run(*entered, "print(heaps.bits)")

@@ -20,6 +20,8 @@ from nim_oracle import (
     winning,
 )
 
+from mixgen.encoding.renderer import Renderer
+from mixgen.encoding.tokenizer import OUTPUT_START, PYTHON_START, train_tokenizer
 from mixgen.errors import TaskError
 from mixgen.seeding import rng
 from mixgen.tasks._nim_positions import position_of, position_split
@@ -39,7 +41,7 @@ def draw_games(count, name, **settings):
 @pytest.fixture(scope="module")
 def examples():
     return draw_games(NUM_GAMES, "default") + draw_games(
-        500, "large", max_heaps=4, max_stones=15, max_turns=9
+        500, "large", num_heaps=4, max_stones=15, max_turns=9
     )
 
 
@@ -145,7 +147,7 @@ def test_a_game_has_few_turns_and_most_end_earlier(examples):
 
 
 def test_each_saying_is_of_one_move_and_is_read_as_that():
-    assert len(MOVE_SAID) == len(SAYINGS) * len(USERS_MOVES) == 60 * 7
+    assert len(MOVE_SAID) == len(SAYINGS) * len(USERS_MOVES) == 60 * 6
     for said, move in MOVE_SAID.items():
         assert move_read(said) == move == MOVE_SAID[said]
 
@@ -162,13 +164,11 @@ def test_all_wordings_occur(examples):
     assert min(sayings.values()) > 500 and len(sayings) == len(USERS_MOVES)
 
 
-def test_every_heap_size_and_number_of_heaps_comes(examples):
-    heaps = [tuple(example["metadata"]["heaps"]) for example in examples[:NUM_GAMES]]
-    assert {len(one) for one in heaps} == {2, 3}
-    assert set(itertools.chain.from_iterable(heaps)) == set(range(1, 8))
-    assert len(set(heaps)) == 7**2 + 7**3
+def test_every_heap_size_comes(examples):
+    heaps = {tuple(example["metadata"]["heaps"]) for example in examples[:NUM_GAMES]}
+    assert heaps == set(itertools.product(range(1, 8), repeat=3))
     large = [example["metadata"]["heaps"] for example in examples[NUM_GAMES:]]
-    assert {len(one) for one in large} == {2, 3, 4}
+    assert {len(one) for one in large} == {4}
     assert set(itertools.chain.from_iterable(large)) == set(range(1, 16))
 
 
@@ -225,12 +225,12 @@ def test_the_assistant_starts_as_often_as_asked():
 @pytest.mark.parametrize(
     ("settings", "shown"),
     [
-        ({"max_heaps": 1}, "max_heaps must lie in 2 to 4, got 1"),
-        ({"max_heaps": 5}, "max_heaps must lie in 2 to 4, got 5"),
+        ({"num_heaps": 1}, "num_heaps must lie in 2 to 4, got 1"),
+        ({"num_heaps": 5}, "num_heaps must lie in 2 to 4, got 5"),
         ({"max_stones": 4}, "max_stones must lie in 5 to 15, got 4"),
         ({"max_stones": 16}, "max_stones must lie in 5 to 15, got 16"),
         ({"max_turns": 2}, "max_turns must lie in 3 to 20, got 2"),
-        ({"max_heaps": 4, "max_turns": 3}, "max_turns must lie in 4 to 20, got 3"),
+        ({"num_heaps": 4, "max_turns": 3}, "max_turns must lie in 4 to 20, got 3"),
         ({"max_turns": 21}, "max_turns must lie in 3 to 20, got 21"),
         ({"assistant_starts_rate": -0.1}, "assistant_starts_rate must lie in 0 to 1, got -0.1"),
         ({"user_optimal_rate": 1.1}, "user_optimal_rate must lie in 0 to 1, got 1.1"),
@@ -242,15 +242,15 @@ def test_a_setting_out_of_bounds_is_an_error_that_names_it(settings, shown):
         Nim.Config(**settings)
 
 
-@pytest.mark.parametrize("max_heaps", [2, 3, 4])
+@pytest.mark.parametrize("num_heaps", [2, 3, 4])
 @pytest.mark.parametrize("max_stones", [5, 6, 8, 15])
-def test_at_its_boundaries_every_setting_makes_games_of_all_splits(max_heaps, max_stones):
-    task = Nim(Nim.Config(max_heaps=max_heaps, max_stones=max_stones, max_turns=max_heaps))
+def test_at_its_boundaries_every_setting_makes_games_of_all_splits(num_heaps, max_stones):
+    task = Nim(Nim.Config(num_heaps=num_heaps, max_stones=max_stones, max_turns=num_heaps))
     for split in ("train", "validation", "test"):
         for example in itertools.islice(task.stream(split=split, seed=0), 5):
             assert task.score(example, example["messages"]).value == 1
             assert max(example["metadata"]["heaps"]) <= max_stones
-            assert len(example["metadata"]["heaps"]) <= max_heaps
+            assert len(example["metadata"]["heaps"]) == num_heaps
 
 
 @pytest.mark.parametrize("starts", [0.0, 1.0])
@@ -444,8 +444,7 @@ def corruptions(example):
     yield "more words", [*head, assistant(last["content"] + " Well played!")]
     yield "verdict alone said before", [*head, assistant(example["answer"]), last]
     yield "a call after the end", [*gold, call("print(heaps)"), tool(gold[-2]["content"]), last]
-    first_words = gold[0]["content"].replace("Nim", "a game of Nim", 1)
-    yield "other first words", with_part(gold, 0, "content", first_words)
+    yield "other first words", with_part(gold, 0, "content", gold[0]["content"] + " Please.")
     for at, message in enumerate(gold):
         if at and message["role"] == "user":
             yield f"cut before the turn at {at}", gold[:at]
@@ -500,11 +499,18 @@ def test_an_illegal_move_is_named(examples):
             assert "illegal move" in Nim().score(example, reply).reason
 
 
-def test_an_example_is_below_256_tokens():
-    from mixgen.encoding.renderer import Renderer
-    from mixgen.encoding.tokenizer import train_tokenizer
-
+@pytest.mark.parametrize("seed", [42, 43, 44])
+def test_a_move_with_its_print_is_one_token_and_games_are_told_at_few_places(seed):
+    """Each place is one more for learned positions to learn (docs/architecture.md)."""
     task = Nim()
-    renderer = Renderer(train_tokenizer((task,), seed=0, examples_per_task=1000))
-    stream = task.stream(split="train", seed=3)
-    assert max(len(renderer.encode(next(stream)).input_ids) for _ in range(1500)) < 256
+    renderer = Renderer(train_tokenizer((task,), seed=seed))
+    moves = [f"heaps[{heap}]-={count}" for heap in range(3) for count in range(1, 8)]
+    for move, shown in itertools.product(moves, ("print(heaps)", "print(heaps.bits)")):
+        assert len(renderer.text_ids(f"{move}\n{shown}")) == 1, move
+    start, called = renderer.special[OUTPUT_START], renderer.special[PYTHON_START]
+    places = Counter()
+    for example in itertools.islice(task.stream(split="train", seed=3), 1500):
+        ids = renderer.encode(example).input_ids.tolist()
+        assert len(ids) < 256
+        places.update((token, at) for at, token in enumerate(ids) if token in (start, called))
+    assert Counter(token for token, _ in places) == {start: 2 * 2 * 4, called: 2 * 2 * 4}

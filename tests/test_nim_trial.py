@@ -117,7 +117,7 @@ def test_who_always_plays_a_winning_move_is_found_perfect(choose, split):
 
 
 def test_large_games_are_tried_too():
-    found = figures(result_of(last_winning, max_heaps=4, max_stones=15, num_examples=60))
+    found = figures(result_of(last_winning, num_heaps=4, max_stones=15, num_examples=60))
     assert_all(found, "exact", "won", "held_out_legal", "held_out_optimal", "seen_optimal")
     assert found["held_out_legal", ""] == (60, 60)
 
@@ -171,7 +171,7 @@ def test_set_ups_are_every_held_out_position_and_as_many_for_training():
     for split in ("test", "validation"):
         asked.clear()
         result = Nim().evaluate(answer, split=split, num_examples=400)
-        every = [h for n in (2, 3) for h in itertools.product(range(1, 8), repeat=n)]
+        every = list(itertools.product(range(1, 8), repeat=3))
         held_out = [heaps for heaps in every if split_of_position(heaps) == split]
         *_, tried, seen = asked
         assert Counter(heaps for heaps, _ in tried) == Counter(held_out)
@@ -184,7 +184,7 @@ def test_set_ups_are_every_held_out_position_and_as_many_for_training():
 
 def test_no_set_up_is_too_small_to_be_held_out():
     found = Nim().evaluate(player(policy), split="train", num_examples=400)
-    every = [h for n in (2, 3) for h in itertools.product(range(1, 8), repeat=n) if sum(h) >= 4]
+    every = [heaps for heaps in itertools.product(range(1, 8), repeat=3) if sum(heaps) >= 4]
     expected = [heaps for heaps in every if split_of_position(heaps) == "train"]
     assert found["seen_legal"].total == len(expected)
     assert found["seen_optimal"].total == sum(map(is_won, expected))

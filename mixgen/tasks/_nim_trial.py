@@ -176,14 +176,13 @@ def _codes(messages: Sequence[Message]) -> list[str]:
 
 
 @cache
-def set_ups(split: str, max_heaps: int, max_stones: int) -> list[tuple[int, ...]]:
+def set_ups(split: str, num_heaps: int, max_stones: int) -> list[tuple[int, ...]]:
     """The positions of a split that a game can begin with, in random order.
 
     Those that are trivial, which are all for training, are left out.
     """
     found = [
         heaps
-        for num_heaps in range(2, max_heaps + 1)
         for heaps in product(range(1, max_stones + 1), repeat=num_heaps)
         if position_split(heaps) == split and not is_trivial(heaps)
     ]

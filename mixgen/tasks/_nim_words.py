@@ -21,24 +21,25 @@ from mixgen.tools.nim import (
 )
 
 ORDINALS: Final = ("first", "second", "third", "fourth")
+# Each has as many tokens as the others, and so has each of the user's moves: games then go on at
+# few positions, and a model of learned positions learns them sooner (a test counts them).
 OPENINGS: Final = (
     "Let's play Nim with heaps of %s.",
-    "Let's play Nim. The heaps hold %s stones.",
-    "Nim, and who takes the last stone wins. The heaps: %s.",
-    "Play Nim with me: heaps of %s stones.",
-    "A game of Nim, please. Heaps: %s. Taking the last stone wins.",
+    "I'd like Nim with heaps of %s stones.",
+    "Nim with me: the heaps hold %s stones.",
+    "Play Nim on heaps of %s.",
+    "Who takes the last stone wins: the heaps hold %s.",
 )
 YOU_START: Final = ("You start.", "You move first.", "You go first.", "Your move.")
 # What the user says of a move: the number of stones, the stones in words, the heap's number and
 # its ordinal.
 USERS_MOVES: Final = (
-    "I take {count} from heap {number}.",
-    "I take {count} from the {ordinal} heap.",
-    "{count} from heap {number}",
-    "{count} from the {ordinal} heap",
-    "I remove {stones} from heap {number}.",
-    "From the {ordinal} heap I take {stones}.",
-    "Heap {number}: I take {count}.",
+    "I take {count} from heap {number}",
+    "I remove {stones} from heap {number}",
+    "From heap {number} I take {count}",
+    "Heap {number} loses {count}",
+    "I take {count} from the {ordinal} heap. Your turn.",
+    "From the {ordinal} heap I take {count}.",
 )
 _ALL_MOVES: Final = [
     (heap, count) for heap in range(NUM_HEAPS[1]) for count in range(1, MAX_STONES + 1)

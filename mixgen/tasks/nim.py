@@ -99,14 +99,14 @@ class Nim(Task):
     class Config:
         """How large the heaps are, and how the user plays."""
 
-        max_heaps: int = field(default=3, metadata={"help": "Most heaps of a game, 2 to 4."})
+        num_heaps: int = field(default=3, metadata={"help": "Heaps of a game, 2 to 4."})
         max_stones: int = field(
             default=7, metadata={"help": "Most stones of a heap at the start, 5 to 15."}
         )
         max_turns: int = field(
             default=4,
             metadata={
-                "help": "Most turns of the assistant in a game, max_heaps to 20; longer games are "
+                "help": "Most turns of the assistant in a game, num_heaps to 20; longer games are "
                 "drawn again."
             },
         )
@@ -121,9 +121,9 @@ class Nim(Task):
         def __post_init__(self) -> None:
             """Rejects settings that no game satisfies."""
             ranges = {
-                "max_heaps": NUM_HEAPS,
+                "num_heaps": NUM_HEAPS,
                 "max_stones": (5, MAX_STONES),
-                "max_turns": (self.max_heaps, 20),
+                "max_turns": (self.num_heaps, 20),
                 "assistant_starts_rate": (0, 1),
                 "user_optimal_rate": (0, 1),
             }
@@ -159,10 +159,10 @@ class Nim(Task):
         openings = distinct_examples(self, split=split, num_examples=num_games)
         played = {name: games(answer, openings, name, config.max_turns) for name in USERS}
         metrics = game_metrics(played)
-        seen = set_ups("train", config.max_heaps, config.max_stones)[:num_examples]
+        seen = set_ups("train", config.num_heaps, config.max_stones)[:num_examples]
         held_out: list[tuple[int, ...]] = []
         if split != "train":
-            held_out = set_ups(split, config.max_heaps, config.max_stones)[:num_examples]
+            held_out = set_ups(split, config.num_heaps, config.max_stones)[:num_examples]
             seen = seen[: len(held_out)]
             metrics += move_metrics("held_out_", from_set_ups(answer, held_out))
         metrics += move_metrics("seen_", from_set_ups(answer, seen))
@@ -201,10 +201,7 @@ class Nim(Task):
 
     def _any_game(self, draw: Callable[[], float]) -> _Game:
         config = self.config
-        heaps: tuple[int, ...] = ()
-        while len(heaps) < 2:
-            drawn = [int(draw() * (config.max_stones + 1)) for _ in range(config.max_heaps)]
-            heaps = tuple(filter(None, drawn))
+        heaps = tuple(1 + int(draw() * config.max_stones) for _ in range(config.num_heaps))
         assistant_starts = is_assistants = draw() < config.assistant_starts_rate
         game = begun(heaps)
         moves: list[Move] = []
