@@ -102,6 +102,16 @@ def test_preview_marks_what_is_trained_and_counts_tokens():
     assert [json.loads(line)["task"] for line in said.splitlines()] == ["calculator", "tictactoe"]
 
 
+def test_preview_shows_where_tokens_end_if_asked():
+    status, said = command("preview", "tictactoe", "-n", 1, "--tokens")
+    assert status == 0 and "<|user_start|>·" in said
+    assert re.search(r"·board\[\d\]\[\d\]='[XO]'\nprint\(board\)·<\|python_end\|>·»", said)
+    plain = command("preview", "tictactoe", "-n", 1)[1]
+    assert said.replace("·", "") == plain != said
+    number = int(re.search(r": (\d+) tokens", said)[1])
+    assert said.count("·") == number  # one after each
+
+
 def test_preview_counts_the_tokens_that_the_renderer_makes(mix, renderer):
     from mixgen.encoding.preview import spans
 
@@ -109,8 +119,8 @@ def test_preview_counts_the_tokens_that_the_renderer_makes(mix, renderer):
         example = next(task.stream(split="train", seed=1))
         found = list(spans(example, renderer))
         ids, labels = renderer.encode(example)
-        assert sum(span.num_tokens for span in found) == len(ids)
-        assert sum(span.num_tokens for span in found if span.is_trained) == (labels >= 0).sum()
+        assert sum(len(span.tokens) for span in found) == len(ids)
+        assert sum(len(span.tokens) for span in found if span.is_trained) == (labels >= 0).sum()
         assert "".join(span.text for span in found) == renderer.tokenizer.decode(ids)
         said = [span.speaker for span in found]
         assert said[:3] == ["assistant", "user", "assistant"] and {"call", "tool"} <= set(said)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mixgen.tasks.base import Example, Task
 
 TIMED_SECONDS: Final = 0.1
+TOKEN_END: Final = "·"
 STYLES: Final = {"user": "cyan", "assistant": "green", "call": "green", "tool": "yellow"}
 
 
@@ -116,6 +117,9 @@ def preview(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of every random draw; the recipe's, else 42.")
     ] = None,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help=f"Put {TOKEN_END} after each token.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show conversations, with who says what, what is trained on, and how many tokens it is.
@@ -133,7 +137,7 @@ def preview(
         for task in chosen
         for example in itertools.islice(task.stream(split=split, seed=seed), number)
     ]
-    if as_json:
+    if as_json:  # as they are, without tokens
         for example in examples:
             print(json.dumps(example, ensure_ascii=False))
         return
@@ -143,25 +147,26 @@ def preview(
     tokenizer = train_tokenizer(tuple(chosen), seed=seed, vocab_size=vocab_size_of(recipe))
     renderer = Renderer(tokenizer)
     for example in examples:
-        _show(example, renderer)
+        _show(example, renderer, token_end=TOKEN_END if tokens else "")
 
 
-def _show(example: Example, renderer: Renderer) -> None:
+def _show(example: Example, renderer: Renderer, token_end: str) -> None:
     from rich.text import Text
 
     from mixgen.encoding.preview import spans
 
     console = make_console()
     found = list(spans(example, renderer))
-    total = sum(span.num_tokens for span in found)
-    trained = sum(span.num_tokens for span in found if span.is_trained)
+    total = sum(len(span.tokens) for span in found)
+    trained = sum(len(span.tokens) for span in found if span.is_trained)
     head = f"{example['id']}, key {example['key']}: {total} tokens, {trained} of them trained on"
     text = Text()
     for is_trained, run in groupby(found, key=lambda span: span.is_trained):
         weight = "bold " if is_trained else ""
         text.append("«" if is_trained else "")
         for span in run:
-            text.append(span.text, style=f"{weight}{STYLES[span.speaker]}")
+            said = token_end.join(span.tokens) + token_end if token_end else span.text
+            text.append(said, style=f"{weight}{STYLES[span.speaker]}")
         text.append("»" if is_trained else "")
     console.print(Text(head, style="dim"))
     console.print(text, end="\n\n")

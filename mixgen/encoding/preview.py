@@ -20,7 +20,7 @@ class Span(NamedTuple):
     speaker: str
     is_trained: bool
     text: str
-    num_tokens: int
+    tokens: tuple[str, ...]  # each by itself, which of a part of a character shows a �
 
 
 def spans(example: Example, renderer: Renderer) -> Iterator[Span]:
@@ -42,8 +42,9 @@ def spans(example: Example, renderer: Renderer) -> Iterator[Span]:
         if marker in CLOSES:
             speaker = "assistant"
     for (said_by, is_trained), run in groupby(parts, key=lambda part: part[0]):
-        tokens = [token for _, token in run]
-        yield Span(said_by, is_trained, str(decode(tokens)), len(tokens))
+        ids = [token for _, token in run]
+        tokens = tuple(str(decode([token])) for token in ids)
+        yield Span(said_by, is_trained, str(decode(ids)), tokens)
 
 
 def render_example(
