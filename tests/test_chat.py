@@ -13,8 +13,8 @@ from trained_model import trained_model
 from mixgen.commands.chat import Talk
 from mixgen.commands.play import Game
 from mixgen.errors import RecipeError
-from mixgen.tasks._game_tree import game_tree
-from mixgen.tasks._game_words import CELLS, PLACE, rows_code, turn_messages
+from mixgen.tasks._tictactoe_tree import game_tree
+from mixgen.tasks._tictactoe_words import CELLS, PLACE, rows_code, turn_messages
 from mixgen.tasks.messages import assistant, user
 from mixgen.tasks.trial import Turn
 from mixgen.tools.board import EMPTY_BOARD, BoardSession, opponent, place, result, to_move

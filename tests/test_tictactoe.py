@@ -22,7 +22,7 @@ import pytest
 
 from mixgen.errors import TaskError
 from mixgen.seeding import rng
-from mixgen.tasks._game_tree import canonical_board, canonical_game, game_tree, position_split
+from mixgen.tasks._tictactoe_tree import canonical_board, canonical_game, game_tree, position_split
 from mixgen.tasks.base import assistant, call, tool, user
 from mixgen.tasks.tictactoe import TicTacToe
 from mixgen.tools.board import EMPTY_BOARD, place, render, render_lines, result, to_move

@@ -23,7 +23,7 @@ from expression_reader import read_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixgen.tasks._game_tree import game_tree
+from mixgen.tasks._tictactoe_tree import game_tree
 from mixgen.tools import board, expression, session
 from mixgen.tools.board import EMPTY_BOARD, BoardSession
 from mixgen.tools.expression import (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mixgen.errors import RecipeError, nearest
-from mixgen.tasks._game_words import CELLS, opening_words
+from mixgen.tasks._tictactoe_words import CELLS, opening_words
 from mixgen.tasks.messages import Message
 from mixgen.tools.board import EMPTY_BOARD, BoardSession, opponent, place, result, to_move
 

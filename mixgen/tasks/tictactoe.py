@@ -25,8 +25,8 @@ game is always played to its end, which the tool and the assistant both state. S
 
 Most positions of a test game would also occur in training games, so positions are held out, not
 games: those with at least three stones and the assistant to move, up to symmetry, by the hash of
-the position. A game in which the assistant moves in one is not for training. `_game_tree` solves
-the game.
+the position. A game in which the assistant moves in one is not for training. `_tictactoe_tree`
+solves the game.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple
 
-from mixgen.tasks._game_set_ups import from_set_ups
-from mixgen.tasks._game_tree import Position, canonical_game, draw_set_up, game_tree
-from mixgen.tasks._game_walk import Line, metrics_of, trials_of, walk
-from mixgen.tasks._game_words import (
+from mixgen.tasks._tictactoe_set_ups import from_set_ups
+from mixgen.tasks._tictactoe_tree import Position, canonical_game, draw_set_up, game_tree
+from mixgen.tasks._tictactoe_walk import Line, metrics_of, trials_of, walk
+from mixgen.tasks._tictactoe_words import (
     NUM_WORDINGS,
     PLACE,
     last_words,
@@ -147,7 +147,9 @@ class TicTacToe(Task):
         raise self.no_problem(split)
 
     def evaluate(self, answer: Answer, *, split: str = "test", num_examples: int = 1000) -> Result:
-        """Plays every game that the model's moves leave open, on both sides (see `_game_walk`).
+        """Plays every game that the model's moves leave open, on both sides.
+
+        See `_tictactoe_walk`.
 
         Args:
             answer: Gives the assistant's turns.

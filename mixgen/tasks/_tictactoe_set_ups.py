@@ -1,16 +1,16 @@
 """Each held-out position of tic-tac-toe, tried once: a game opens with it, and one move counts.
 
-The whole tree of games from the start (`_game_walk`) comes to few of them: those that good play
-leads to.
+The whole tree of games from the start (`_tictactoe_walk`) comes to few of them: those that good
+play leads to.
 """
 
 from __future__ import annotations
 
 from functools import cache
 
-from mixgen.tasks._game_tree import game_tree
-from mixgen.tasks._game_walk import Move, opened, play
-from mixgen.tasks._game_words import NUM_WORDINGS
+from mixgen.tasks._tictactoe_tree import game_tree
+from mixgen.tasks._tictactoe_walk import Move, opened, play
+from mixgen.tasks._tictactoe_words import NUM_WORDINGS
 from mixgen.tasks.trial import Answer
 
 

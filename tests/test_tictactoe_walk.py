@@ -42,7 +42,7 @@ from test_tictactoe import (
 
 from mixgen.errors import TaskError
 from mixgen.seeding import rng
-from mixgen.tasks._game_set_ups import from_set_ups
+from mixgen.tasks._tictactoe_set_ups import from_set_ups
 from mixgen.tasks.messages import assistant, call, tool
 from mixgen.tasks.tictactoe import TicTacToe
 from mixgen.tasks.trial import Turn

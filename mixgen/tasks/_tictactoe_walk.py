@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from mixgen.tasks._game_tree import game_tree
-from mixgen.tasks._game_words import (
+from mixgen.tasks._tictactoe_tree import game_tree
+from mixgen.tasks._tictactoe_words import (
     CELLS,
     PLACE,
     opening_words,
@@ -200,7 +200,7 @@ def metrics_of(lines: Sequence[Line], moves: Sequence[Move], split: str) -> list
 
     Args:
         lines: All lines of the games tried.
-        moves: Of `_game_set_ups.from_set_ups`.
+        moves: Of `_tictactoe_set_ups.from_set_ups`.
         split: `"test"` or `"validation"`, whose positions count as held out, or `"train"`.
     """
     groups = [[f"as {line.mark}", *(["seen"] if line.is_seen else [])] for line in lines]
