@@ -155,7 +155,7 @@ def test_games_are_counted_as_they_are_replayed_from_their_messages():
             last_words = trial.messages[-1]["content"]
             holds = last_words.endswith("I win.") if has_ended else not is_won(heaps)
             turns = sum(message["role"] == "user" for message in trial.messages)
-            assert turns <= 4 and (has_ended or turns == 4)
+            assert turns <= 6 and (has_ended or turns == 6)
             won += was_won and holds
             winnable += was_won
         assert (result["won"].count, result["won"].total) == (won, winnable)

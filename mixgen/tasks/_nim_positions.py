@@ -53,19 +53,16 @@ def winning_moves(heaps: tuple[int, ...]) -> tuple[Move, ...]:
 
 
 def users_move(heaps: tuple[int, ...], optimal_rate: float, draw: Callable[[], float]) -> Move:
-    """What a user plays: any winning move, if there is one, or any heap and any number of it.
+    """What a user plays: any winning move, if there is one, or any move at all.
 
     Args:
         heaps: Not all empty.
         optimal_rate: How often it is a winning move.
         draw: Uniform numbers in [0, 1).
     """
-    winning = position_of(heaps).winning
-    if draw() < optimal_rate and winning:
-        return winning[int(draw() * len(winning))]
-    filled = [heap for heap, held in enumerate(heaps) if held]
-    heap = filled[int(draw() * len(filled))]
-    return heap, 1 + int(draw() * heaps[heap])
+    legal, winning, *_ = position_of(heaps)
+    moves = winning if draw() < optimal_rate and winning else legal
+    return moves[int(draw() * len(moves))]
 
 
 def num_mistakes(heaps: tuple[int, ...]) -> int:

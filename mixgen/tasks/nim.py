@@ -104,7 +104,7 @@ class Nim(Task):
             default=7, metadata={"help": "Most stones of a heap at the start, 5 to 15."}
         )
         max_turns: int = field(
-            default=4,
+            default=6,
             metadata={
                 "help": "Most turns of the assistant in a game, num_heaps to 20; longer games are "
                 "drawn again."
