@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,13 @@ from mixgen.mixture.sources import interleaved
 from mixgen.mixture.weights import Mix, configure_mix
 from mixgen.recipe import known_tasks, list_of_files, make_tasks, read_recipe
 from mixgen.tasks.base import Task
+from mixgen.training.limits import check_range
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
+    from transformers import PreTrainedTokenizerBase
+
+    from mixgen.training.config import MixConfig
 
 
 def load_mixture(
@@ -50,6 +55,61 @@ def load_mixture(
     else:
         mix = mix_of_recipe(Path(recipe_or_weights))
     return interleaved(mix, split=split, seed=seed)
+
+
+@dataclasses.dataclass(kw_only=True)
+class TokenConfig:
+    """What of a run's settings (`MixConfig`) decides about its tokens, with the same defaults."""
+
+    seed: int = 42
+    vocab_size: int = 1024
+    model_name_or_path: str | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        """Rejects what a run rejects."""
+        check_range("seed", self.seed)
+        check_range("vocab_size", self.vocab_size)
+
+
+def token_config(recipe: Path | None, seed: int | None = None) -> TokenConfig:
+    """What a recipe, if there is one, says of its run's tokens.
+
+    Args:
+        recipe: The file.
+        seed: Wins over the recipe's.
+
+    Raises:
+        RecipeError: The recipe cannot be read, or a value is wrong.
+    """
+    given: dict[str, Any] = {}
+    if recipe is not None:
+        keys = {field.name for field in dataclasses.fields(TokenConfig)}
+        content = {key: value for key, value in read_recipe(recipe).items() if key in keys}
+        flags = list(flatten(content, str(recipe), {}, keys))
+        given = parse_flags(make_parser({}, TokenConfig), flags, str(recipe))
+    try:
+        config = TokenConfig(**given)
+    except RecipeError as error:
+        raise RecipeError(f"{recipe}: {error}") from None
+    return config if seed is None else dataclasses.replace(config, seed=seed)
+
+
+def tokenizer_for(
+    tasks: Sequence[Task], config: TokenConfig | MixConfig
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a run: that of its checkpoint, or one trained on its tasks.
+
+    Raises:
+        RecipeError: The checkpoint's cannot be loaded.
+    """
+    if config.model_name_or_path:
+        from mixgen.training.model import load_tokenizer
+
+        return load_tokenizer(config.model_name_or_path, trust_remote_code=config.trust_remote_code)
+    from mixgen.encoding.tokenizer import train_tokenizer
+
+    return train_tokenizer(tuple(tasks), seed=config.seed, vocab_size=config.vocab_size)
 
 
 def configured_tasks(path: Path, *, trust_remote_code: bool = True) -> list[Task]:

@@ -15,6 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from mixgen.cli import app, main
+from mixgen.encoding.tokenizer import train_tokenizer
 from mixgen.tasks import registry
 
 ROOT = Path(__file__).parent.parent
@@ -100,6 +101,83 @@ def test_preview_marks_what_is_trained_and_counts_tokens():
     assert "\x1b" not in said  # a pipe
     status, said = command("preview", ROOT / "recipes/quickstart.yaml", "-n", 1, "--json")
     assert [json.loads(line)["task"] for line in said.splitlines()] == ["calculator", "tictactoe"]
+
+
+CONTROL_TASK = '''
+from mixgen.tasks.base import Task, assistant, user
+from mixgen.tasks.registry import register
+
+@register
+class Escapes(Task):
+    """Text that would turn a terminal red."""
+
+    name = flag = "escapes"
+
+    def sample(self, rng):
+        word = f"\\x1b[31m{rng.randrange(1000)}"
+        return self.example(key=word, messages=[user(word), assistant(word)], answer=word)
+'''
+
+
+def num_tokens(said):
+    return sum(map(int, re.findall(r": (\d+) tokens", said)))
+
+
+def test_a_recipe_is_previewed_with_the_tokens_of_its_run(tmp_path):
+    """Its seed, its vocabulary, and the tokenizer of the model that it starts from."""
+    recipe = tmp_path / "mine.yaml"
+
+    def shown(settings):
+        recipe.write_text(f"weights: {{calculator: 1}}\n{settings}")
+        status, said = command("preview", recipe, "-n", 20)
+        assert status == 0, said
+        return said
+
+    plain = shown("")
+    assert shown("seed: null\nvocab_size: '1024'") == shown("seed: 42.0") == plain
+    assert "calculator-train-7-0-0" in shown("seed: 7")
+    few = num_tokens(shown("vocab_size: 300"))
+    assert few > 1.2 * num_tokens(plain)
+    words = command("preview", recipe, "-n", 1, "--seed", 3)[1]
+    assert "calculator-train-3-0-0" in words
+    of_few = train_tokenizer((registry.task_class("calculator")(),), seed=42, vocab_size=300)
+    of_few.save_pretrained(tmp_path / "model")
+    assert num_tokens(shown(f"model_name_or_path: {tmp_path / 'model'}")) == few
+
+
+@pytest.mark.parametrize("name", ["preview", "export"])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("seed: -1", "seed must be at least 0, got -1"),
+        ("seed: 4294967296", "at most 4,294,967,295, got 4294967296"),
+        ("seed: true", "invalid int value: 'True'"),
+        ("vocab_size: 299", "vocab_size must be at least 300, got 299"),
+        ("vocab_size: 10_000_000", "at most 1,000,000, got 10000000"),
+        ("vocab_size: lots", "invalid int value: 'lots'"),
+        ("model_name_or_path: /nowhere", "model_name_or_path '/nowhere' cannot be loaded"),
+    ],
+)
+def test_what_a_run_refuses_of_tokens_is_refused_elsewhere(name, settings, said, tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(f"weights: {{calculator: 1}}\n{settings}")
+    words = {
+        "preview": ["preview", recipe],
+        "export": ["export", "--recipe", recipe, "--num-tokens=900", "--output", tmp_path / "data"],
+    }
+    status, shown = command(*words[name])
+    assert status != 0 and said in shown.splitlines()[-1], shown
+    assert not (tmp_path / "data").exists()
+
+
+def test_preview_shows_control_characters_and_does_not_send_them(tmp_path):
+    (tmp_path / "ctl.py").write_text(CONTROL_TASK)
+    try:
+        for flags in ([], ["--tokens"]):
+            status, said = command("preview", tmp_path / "ctl.py", "-n", 1, *flags)
+            assert status == 0 and "\x1b" not in said and "\\x1b" in said
+    finally:
+        registry._REGISTRY.pop("escapes", None)
 
 
 def test_preview_shows_where_tokens_end_if_asked():

@@ -415,6 +415,18 @@ def test_tokens_are_asked_for_and_come_about(tmp_path):
     assert abs(tokens - 20_000) < 1_500
 
 
+def test_tokens_are_those_of_the_recipes_vocabulary(tmp_path):
+    counts = []
+    for size in (300, 1024):
+        recipe = {"weights": {"calculator": 1}, "vocab_size": size}
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
+        words = ["export", f"--recipe={tmp_path / 'mine.yaml'}", "--splits=train", "--plan-only"]
+        folder = tmp_path / str(size)
+        assert command(*words, "--num-tokens=20_000", f"--output={folder}")[0] == 0
+        counts.append(read_plan(folder).splits["train"])
+    assert 1.2 * counts[0] < counts[1]
+
+
 def test_a_task_of_ones_own_is_exported_by_several_processes(tmp_path):
     (tmp_path / "my_parity.py").write_text(
         TASK.replace("NAME", "export_parity").replace("FLAG", "export_parity")

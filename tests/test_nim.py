@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -21,7 +22,7 @@ from nim_oracle import (
 )
 
 from mixgen.encoding.renderer import Renderer
-from mixgen.encoding.tokenizer import OUTPUT_START, PYTHON_START, train_tokenizer
+from mixgen.encoding.tokenizer import OUTPUT_START, PIECES, PYTHON_START, train_tokenizer
 from mixgen.errors import TaskError
 from mixgen.seeding import rng
 from mixgen.tasks._nim_positions import position_of, position_split
@@ -499,6 +500,13 @@ def test_an_illegal_move_is_named(examples):
         for move in ("heaps[0]-=99", "heaps[9]-=1"):
             reply = [*gold[:at], call(f"{move}\nprint(heaps)"), *gold[at + 1 :]]
             assert "illegal move" in Nim().score(example, reply).reason
+
+
+def test_pieces_are_moves_of_any_heap_and_number_with_their_print():
+    for move in ("heaps[3]-=15", "heaps[0]-=1", "piles[1]-=9", "board[1][2]='X'"):
+        for shown in ("", "\nprint(heaps)", "\nprint(heaps.bits)"):
+            pieces = re.findall(PIECES, f"heaps=[3,5]\n{move}{shown}")
+            assert pieces[-2:] == ["\n", move + shown]
 
 
 @pytest.mark.parametrize("seed", [42, 43, 44])

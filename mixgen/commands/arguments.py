@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from mixgen.tasks.base import Task
 
 RECIPE_SUFFIXES: Final = {".yaml", ".yml"}
-DEFAULT_SEED: Final = 42
-DEFAULT_VOCAB_SIZE: Final = 1024
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]
 
@@ -70,22 +68,3 @@ def make_task(cls: type[Task]) -> Task:
 
     with blaming(cls.name, "__init__"):
         return cls()
-
-
-def seed_of(recipe: Path | None) -> int:
-    """The seed of a recipe; without one, that of a run."""
-    return _integer_of(recipe, "seed", DEFAULT_SEED, least=0)
-
-
-def vocab_size_of(recipe: Path | None) -> int:
-    """The most tokens of the tokenizer that a run of a recipe trains."""
-    return _integer_of(recipe, "vocab_size", DEFAULT_VOCAB_SIZE, least=300)
-
-
-def _integer_of(recipe: Path | None, key: str, default: int, *, least: int) -> int:
-    from mixgen.recipe import read_recipe
-
-    value = default if recipe is None else read_recipe(recipe).get(key, default)
-    if type(value) is not int or value < least:
-        raise RecipeError(f"{recipe}: {key} must be an integer of at least {least}, got {value!r}")
-    return value

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mixgen.commands.arguments import AsJson, complete_task, tasks_of
-from mixgen.commands.console import make_console, print_records, say
+from mixgen.commands.console import make_console, print_records, say, watching
 from mixgen.errors import OutputError, TaskError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from mixgen.validation.contract import Finding
 
 STYLES: Final = {"ok": "green", "doubt": "yellow", "fault": "bold red"}
 
@@ -34,24 +39,26 @@ def validate(
     """
     from rich.text import Text
 
-    from mixgen.validation.contract import DOUBT, FAULT, Finding
+    from mixgen.validation.contract import DOUBT, FAULT
     from mixgen.validation.contract import validate as findings_of
 
-    chosen, files = tasks_of(what)
     console = make_console()
     found: list[Finding] = []
-    for task in chosen:
-        if not as_json:
-            console.print(Text(f"{task.name}", style="bold"))
-        say("Drawing examples ...")
-        for finding in findings_of(task, max_seq_len=max_seq_len, task_files=files):
-            found.append(finding)
-            if as_json:
-                print_records([{"task": task.name, **finding._asdict()}], as_json=True)
-                continue
-            line = Text(f"  {finding.status:5}  ", style=STYLES[finding.status])
-            line.append(f"{finding.check:18} {finding.words}", style="default")
-            console.print(line)
+    with watching() as begin:
+        begin(f"loading {what}")
+        chosen, files = tasks_of(what)
+        for task in chosen:
+            if not as_json:
+                console.print(Text(f"{task.name}", style="bold"))
+            say("Drawing examples ...")
+            for finding in findings_of(
+                task, max_seq_len=max_seq_len, task_files=files, begin=begin
+            ):
+                found.append(finding)
+                if as_json:
+                    print_records([{"task": task.name, **finding._asdict()}], as_json=True)
+                else:
+                    console.print(_line(finding))
     faults = sum(finding.status == FAULT for finding in found)
     doubts = sum(finding.status == DOUBT for finding in found)
     if not as_json:
@@ -59,6 +66,13 @@ def validate(
         console.print(f"{verdict}{f'; doubts: {doubts}' if doubts else ''}.")
     if faults:
         raise typer.Exit(1)
+
+
+def _line(finding: Finding) -> Text:
+    from rich.text import Text
+
+    line = Text(f"  {finding.status:5}  ", style=STYLES[finding.status])
+    return line.append(f"{finding.check:18} {finding.words}", style="default")
 
 
 def new_task(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+LONG_SECONDS: Final = 60.0
 
 
 def make_console() -> Console:
@@ -50,3 +54,25 @@ def _cell(value: Any) -> str:
 def say(words: str) -> None:
     """Tells a person what goes on, on stderr."""
     print(words, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def watching() -> Iterator[Callable[[str], None]]:
+    """Says what takes long, so that nobody waits for what hangs without knowing for what.
+
+    Gives a function that is told what begins, which ends what began before.
+    """
+    timer = threading.Timer(0, say)
+
+    def begin(what: str) -> None:
+        nonlocal timer
+        timer.cancel()
+        words = f"{what}: {LONG_SECONDS:.0f} s so far. Is it slow, or does it hang? Ctrl-C ends it."
+        timer = threading.Timer(LONG_SECONDS, say, [words])
+        timer.daemon = True
+        timer.start()
+
+    try:
+        yield begin
+    finally:
+        timer.cancel()

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from mixgen.cards import CARD_FILE
-from mixgen.commands.arguments import seed_of, vocab_size_of
 from mixgen.errors import OutputError, RecipeError, nearest
 from mixgen.launch import INTERRUPTED
 
 if TYPE_CHECKING:
+    from mixgen.load import TokenConfig
     from mixgen.mixture.weights import Mix
     from mixgen.tasks.base import Task
 
@@ -114,7 +114,7 @@ def export(
         raise RecipeError("give --num-examples or --num-tokens, not both")
     print("Loading ...", file=sys.stderr, flush=True)
 
-    from mixgen.load import mix_of_recipe
+    from mixgen.load import mix_of_recipe, token_config
     from mixgen.publishing.dataset_card import write_card
     from mixgen.publishing.export import delete_shards, missing_shards, num_units, run_export
     from mixgen.publishing.plan import SHARD_EXAMPLES, make_plan, save_plan
@@ -123,14 +123,13 @@ def export(
     tasks, task_files = known_tasks(read_recipe(recipe), recipe, context.args)
     _check_flags(context, tasks)
     mix = mix_of_recipe(recipe, context.args)
-    if seed is None:
-        seed = seed_of(recipe)
+    token_settings = token_config(recipe, seed)
     if num_tokens is not None:
-        num_examples = _examples_for(num_tokens, mix, seed, vocab_size_of(recipe))
+        num_examples = _examples_for(num_tokens, mix, token_settings)
     plan = make_plan(
         mix,
         splits=_split_sizes(splits, num_examples),
-        seed=seed,
+        seed=token_settings.seed,
         task_files=[str(file) for file in task_files],
         shard_examples=shard_examples or SHARD_EXAMPLES,
         distinct=_names(distinct),
@@ -254,12 +253,12 @@ def _split_sizes(text: str, num_examples: int | None) -> dict[str, int]:
     return {name: sizes[name] if number is None else number for name, number in given.items()}
 
 
-def _examples_for(num_tokens: int, mix: Mix, seed: int, vocab_size: int) -> int:
+def _examples_for(num_tokens: int, mix: Mix, config: TokenConfig) -> int:
     """How many examples of a mix have so many tokens, about."""
     from mixgen.encoding.renderer import Renderer
     from mixgen.encoding.shares import measure_shares
-    from mixgen.encoding.tokenizer import train_tokenizer
+    from mixgen.load import tokenizer_for
 
-    renderer = Renderer(train_tokenizer(mix.active, seed=seed, vocab_size=vocab_size))
-    shares = measure_shares(mix, renderer, seed=seed)
+    renderer = Renderer(tokenizer_for(mix.active, config))
+    shares = measure_shares(mix, renderer, seed=config.seed)
     return math.ceil(num_tokens / sum(share.probability * share.mean_tokens for share in shares))

@@ -35,14 +35,12 @@ def mix(
     say("Loading ...")
     from mixgen.encoding.renderer import Renderer
     from mixgen.encoding.shares import check_lengths, measure_shares
-    from mixgen.encoding.tokenizer import train_tokenizer
+    from mixgen.load import tokenizer_for
     from mixgen.recipe import parse_recipe
 
     found = parse_recipe([str(recipe), *context.args])
     schedule, config = found.schedule, found.config
-    renderer = Renderer(
-        train_tokenizer(schedule.active, seed=config.seed, vocab_size=config.vocab_size)
-    )
+    renderer = Renderer(tokenizer_for(schedule.active, config))
     starts = schedule.starts
     for start in starts:
         if len(starts) > 1 and not as_json:

@@ -17,11 +17,10 @@ from mixgen.commands.arguments import (
     complete_task,
     is_recipe,
     make_task,
-    seed_of,
     tasks_of,
-    vocab_size_of,
 )
 from mixgen.commands.console import make_console, print_records
+from mixgen.errors import printable
 
 if TYPE_CHECKING:
     from mixgen.encoding.renderer import Renderer
@@ -128,24 +127,22 @@ def preview(
 
     Example: mixgen preview tictactoe -n 1
     """
+    from mixgen.load import token_config, tokenizer_for
+
     chosen, _ = tasks_of(what)
-    recipe = Path(what) if is_recipe(what) else None
-    if seed is None:
-        seed = seed_of(recipe)
+    config = token_config(Path(what) if is_recipe(what) else None, seed)
     examples = [
         example
         for task in chosen
-        for example in itertools.islice(task.stream(split=split, seed=seed), number)
+        for example in itertools.islice(task.stream(split=split, seed=config.seed), number)
     ]
     if as_json:  # as they are, without tokens
         for example in examples:
             print(json.dumps(example, ensure_ascii=False))
         return
     from mixgen.encoding.renderer import Renderer
-    from mixgen.encoding.tokenizer import train_tokenizer
 
-    tokenizer = train_tokenizer(tuple(chosen), seed=seed, vocab_size=vocab_size_of(recipe))
-    renderer = Renderer(tokenizer)
+    renderer = Renderer(tokenizer_for(chosen, config))
     for example in examples:
         _show(example, renderer, token_end=TOKEN_END if tokens else "")
 
@@ -166,7 +163,7 @@ def _show(example: Example, renderer: Renderer, token_end: str) -> None:
         text.append("«" if is_trained else "")
         for span in run:
             said = token_end.join(span.tokens) + token_end if token_end else span.text
-            text.append(said, style=f"{weight}{STYLES[span.speaker]}")
+            text.append(printable(said), style=f"{weight}{STYLES[span.speaker]}")
         text.append("»" if is_trained else "")
-    console.print(Text(head, style="dim"))
+    console.print(Text(printable(head), style="dim"))
     console.print(text, end="\n\n")

@@ -64,7 +64,7 @@ def check_split(split: str) -> None:
 
 
 def check_ranges(task: str, config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Makes sure that settings are numbers in their ranges.
+    """Makes sure that settings are numbers, or integers as their defaults are, in their ranges.
 
     Args:
         task: The task's name.
@@ -76,8 +76,10 @@ def check_ranges(task: str, config: Any, ranges: Mapping[str, tuple[float, float
     """
     for key, (low, high) in ranges.items():
         value = getattr(config, key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TaskError(f"{task}: {key} must be a number, got {value!r}")
+        is_whole = isinstance(getattr(type(config), key), int)  # the default, of a dataclass
+        if isinstance(value, bool) or not isinstance(value, int if is_whole else int | float):
+            what = "an integer" if is_whole else "a number"
+            raise TaskError(f"{task}: {key} must be {what}, got {value!r}")
         if not low <= value <= high:
             raise TaskError(f"{task}: {key} must lie in {low} to {high}, got {value}")
 

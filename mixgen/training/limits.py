@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Final
-
-import torch
-from transformers import SchedulerType, TrainingArguments
-from transformers.trainer_utils import SaveStrategy
+from typing import TYPE_CHECKING, Final
 
 from mixgen.errors import RecipeError
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 RANGES: Final = {
     "depth": (1, 1_000),
@@ -61,21 +60,33 @@ UNSUPPORTED: Final = {
 }
 
 
+def check_range(key: str, value: float | None) -> None:
+    """Makes sure that a setting, if it is given, is in its range.
+
+    Raises:
+        RecipeError: It is not; the error names it and what is allowed.
+    """
+    low, high = RANGES[key]
+    if value is None or (low <= value <= high and value < math.inf):
+        return
+    bound = "a positive integer" if low == 1 else f"at least {low:,}"
+    if value > high:
+        bound += f", at most {high:,}"
+    elif value == math.inf:
+        bound += " and finite"
+    raise RecipeError(f"{key} must be {bound}, got {value}")
+
+
 def check_limits(config: TrainingArguments) -> None:
     """Makes sure that every setting is in its range, and none that mixgen would ignore is set.
 
     Raises:
         RecipeError: One is not; the error names it and what is allowed.
     """
-    for key, (low, high) in RANGES.items():
-        value = getattr(config, key)
-        if value is not None and not (low <= value <= high and value < math.inf):
-            bound = "a positive integer" if low == 1 else f"at least {low:,}"
-            if value > high:
-                bound += f", at most {high:,}"
-            elif value == math.inf:
-                bound += " and finite"
-            raise RecipeError(f"{key} must be {bound}, got {value}")
+    from transformers import SchedulerType, TrainingArguments
+
+    for key in RANGES:
+        check_range(key, getattr(config, key))
     for key, instead in UNSUPPORTED.items():
         default = TrainingArguments.__dataclass_fields__[key].default
         if getattr(config, key) not in (default, None):
@@ -96,6 +107,8 @@ def check_best_is_saved(config: TrainingArguments) -> None:
     Raises:
         RecipeError: Some evaluations are at steps that are not saved.
     """
+    from transformers.trainer_utils import SaveStrategy
+
     if not config.load_best_model_at_end or config.save_strategy == SaveStrategy.BEST:
         return
     save, evaluate = (
@@ -118,6 +131,8 @@ def check_devices(*, use_cpu: bool) -> None:
     Raises:
         RecipeError: More processes were started here than there are GPUs, and not for the CPU.
     """
+    import torch
+
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     num_gpus = torch.cuda.device_count()
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").startswith("-1")

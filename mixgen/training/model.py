@@ -62,8 +62,8 @@ def load_pretrained(config: MixConfig) -> tuple[PreTrainedModel, PreTrainedToken
             than `max_seq_len`.
     """
     name = str(config.model_name_or_path)
+    tokenizer = load_tokenizer(name, trust_remote_code=config.trust_remote_code)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=config.trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
             name,
             attn_implementation=config.attn_implementation,
@@ -72,17 +72,12 @@ def load_pretrained(config: MixConfig) -> tuple[PreTrainedModel, PreTrainedToken
             dtype=torch.float32,
         )
     except (OSError, ValueError, ImportError) as error:
-        raise RecipeError(
-            f"model_name_or_path {name!r} cannot be loaded: {str(error).splitlines()[0]}"
-        ) from error
-    if getattr(tokenizer, "backend_tokenizer", None) is None:
-        raise RecipeError(f"model_name_or_path {name!r} has no fast tokenizer (tokenizer.json)")
+        raise _not_loaded(name, error) from error
     context = getattr(model.config, "max_position_embeddings", None)
     if context is not None and context < config.max_seq_len:
         raise RecipeError(
             f"max_seq_len {config.max_seq_len} is above the {context} positions of {name!r}"
         )
-    add_chat_tokens(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:  # type: ignore[operator]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(config.seed, "new embeddings"))
@@ -96,6 +91,27 @@ def load_pretrained(config: MixConfig) -> tuple[PreTrainedModel, PreTrainedToken
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
     return model, tokenizer
+
+
+def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint, with mixgen's special tokens and chat template.
+
+    Raises:
+        RecipeError: It cannot be loaded, or is none of the fast ones.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise _not_loaded(name, error) from error
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise RecipeError(f"model_name_or_path {name!r} has no fast tokenizer (tokenizer.json)")
+    add_chat_tokens(tokenizer)
+    return tokenizer
+
+
+def _not_loaded(name: str, error: Exception) -> RecipeError:
+    reason = str(error).splitlines()[0]
+    return RecipeError(f"model_name_or_path {name!r} cannot be loaded: {reason}")
 
 
 def add_chat_tokens(tokenizer: PreTrainedTokenizerBase) -> None:

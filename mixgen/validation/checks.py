@@ -9,25 +9,29 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from mixgen.encoding.renderer import Renderer
 from mixgen.encoding.tokenizer import train_tokenizer
 from mixgen.mixture.tables import table_of
 from mixgen.tasks.base import SPLITS, Example, Message, Task
-from mixgen.validation.limit import in_time
 
 NUM_DRAWS: Final = {"train": 5_000, "validation": 500, "test": 500}
 NUM_AGAIN: Final = 200  # examples that are drawn again
 NUM_SPOILED: Final = 100  # examples whose replies are spoiled
+NUM_TRAINING_TOKENIZER: Final = 4_000  # as in a run
 NUM_MEASURED: Final = 2_000  # examples whose tokens are counted
 FEW_PROBLEMS: Final = 100
 SECONDS: Final = 5.0  # for the examples of a split; a slow task is checked by fewer
+CHECK_SECONDS: Final = 20.0  # for what a check goes through
 LEAST: Final = 20  # of training examples
 SLOW: Final = 1_000  # examples a second; training on a CPU takes some 300
 FAST: Final = 10_000  # and on a GPU
 ROLES: Final = ("user", "assistant", "tool")
+
+
+T = TypeVar("T")
 
 
 class Fault(Exception):
@@ -75,6 +79,15 @@ def draw(task: Task) -> Drawn:
             if seconds[split] > SECONDS and (split != "train" or len(examples[split]) >= LEAST):
                 break
     return Drawn(task, examples, len(examples["train"]) / seconds["train"])
+
+
+def in_time(items: Iterable[T]) -> Iterator[T]:
+    """The first of what a check goes through, and more of it for `CHECK_SECONDS`."""
+    start = time.monotonic()
+    for item in items:
+        yield item
+        if time.monotonic() - start > CHECK_SECONDS:
+            return
 
 
 # --- form ---
@@ -218,7 +231,8 @@ def check_problems(drawn: Drawn) -> str:
 
 def check_lengths(drawn: Drawn, max_seq_len: int) -> str:
     """Examples fit into a row of a model."""
-    renderer = Renderer(train_tokenizer((drawn.task,), seed=0))
+    number = min(NUM_TRAINING_TOKENIZER, len(drawn.examples["train"]))
+    renderer = Renderer(train_tokenizer((drawn.task,), seed=0, examples_per_task=number))
     examples = drawn.examples["train"][:NUM_MEASURED]
     lengths = sorted(len(renderer.encode(example).input_ids) for example in examples)
     p99 = lengths[len(lengths) * 99 // 100]

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from mixgen.errors import one_line
 from mixgen.tasks.base import Example, Message, Score, Task
 from mixgen.tasks.trial import Trial, Turn
-from mixgen.validation.checks import Doubt, Drawn, Fault
+from mixgen.validation.checks import Doubt, Drawn, Fault, in_time
 from mixgen.validation.corruptions import broken_replies, corruptions
-from mixgen.validation.limit import in_time
 
 
 def check_right(drawn: Drawn) -> str:
@@ -46,14 +45,17 @@ def check_forged(drawn: Drawn) -> str:
 def _check_spoiled(drawn: Drawn, *, is_forged: bool) -> str:
     accepted: dict[str, None] = {}
     number = 0
-    for example, other in in_time(itertools.pairwise(drawn.some)):
-        if example["messages"][0] == other["messages"][0]:
-            continue
-        for name, reply, forged in corruptions(example, other):
-            if forged == is_forged and reply != example["messages"]:
-                number += 1
-                if _scored(drawn.task, example, reply, name).value == 1:
-                    accepted[name] = None
+    spoiled = (
+        (example, *corrupted)
+        for example, other in itertools.pairwise(drawn.some)
+        if example["messages"][0] != other["messages"][0]
+        for corrupted in corruptions(example, other)
+    )
+    for example, name, reply, forged in in_time(spoiled):
+        if forged == is_forged and reply != example["messages"]:
+            number += 1
+            if _scored(drawn.task, example, reply, name).value == 1:
+                accepted[name] = None
     if accepted:
         names = list(accepted)
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -64,11 +66,15 @@ def _check_spoiled(drawn: Drawn, *, is_forged: bool) -> str:
 def check_scorer(drawn: Drawn) -> str:
     """What is no conversation scores 0, and raises nothing."""
     number = 0
-    for example in in_time(drawn.some[:20]):
-        for reply in broken_replies(example["messages"]):
-            number += 1
-            if _scored(drawn.task, example, reply, "no conversation").value == 1:
-                raise Fault(f"scores 1: {reply!r:.80}")
+    pairs = (
+        (example, reply)
+        for example in drawn.some[:20]
+        for reply in broken_replies(example["messages"])
+    )
+    for example, reply in in_time(pairs):
+        number += 1
+        if _scored(drawn.task, example, reply, "no conversation").value == 1:
+            raise Fault(f"scores 1: {reply!r:.80}")
     return f"{number:,} score less, none raises"
 
 
@@ -91,7 +97,7 @@ def check_evaluation(drawn: Drawn) -> str:
         first, *_ = task.metrics(examples, right)
         if first.rate != 1:
             raise Fault(f"right replies have {first.name} {first.count} of {first.total}")
-    result = task.evaluate(_silent, num_examples=20)
+    result = task.evaluate(_silent, num_examples=min(20, len(drawn.examples["test"])))
     if not result.metrics or result.metrics[0].count:
         raise Fault(f"a model that says nothing has {result.metrics[:1]}")
     return ", ".join(dict.fromkeys(metric.name for metric in result.metrics))
