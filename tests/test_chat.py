@@ -186,3 +186,4 @@ def test_a_pipe_gets_answers_line_by_line(tmp_path):
         *("call       7-4", "tool       3", "assistant  The answer is 3."),
     ]
     assert "no command /wrong" in done.stderr.decode()
+    assert "it/s" not in done.stderr.decode()  # no library's progress bar
