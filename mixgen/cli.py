@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -27,15 +27,27 @@ app = typer.Typer(
 )
 
 app.command("tasks")(tasks.tasks)
-app.command("preview")(tasks.preview)
+app.command("preview", context_settings=ANY_FLAG)(tasks.preview)
 app.command("mix", context_settings=ANY_FLAG)(mix.mix)
-app.command("validate", context_settings=BOTH_SPELLINGS)(authoring.validate)
+app.command("validate", context_settings=BOTH_SPELLINGS | ANY_FLAG)(authoring.validate)
 app.command("new-task")(authoring.new_task)
 app.command("export", context_settings=ANY_FLAG)(datasets.export)
 app.command("push-dataset", context_settings=BOTH_SPELLINGS)(datasets.push_dataset)
 app.command("eval", context_settings=BOTH_SPELLINGS)(evaluate.evaluate)
 app.command("chat", context_settings=BOTH_SPELLINGS)(chat.chat)
 app.command("report")(evaluate.report)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    shown: Annotated[bool, typer.Option("--version", help="Print the version, and leave.")] = False,
+) -> None:
+    """Language models trained on generated tasks: try them, compare runs, publish datasets."""
+    if shown:
+        import mixgen
+
+        print(mixgen.__version__)
+        raise typer.Exit
 
 
 def main() -> int:

@@ -52,12 +52,16 @@ def nearest_path(path: Path, others: Iterable[Path]) -> str:
     return f": did you mean {match[0]}?" if match else ""
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
+MAX_OPTIONS: Final = 20  # that an error lists
+
+
+def nearest(name: str, allowed: Iterable[str], *, listed: str = "") -> str:
     """Words to end an error about the unknown `name`: the nearest allowed name, else all of them.
 
     Args:
         name: What was given.
         allowed: What would have been right.
+        listed: What lists them, where they are too many for an error.
 
     Returns:
         `"did you mean 'weights'?"`, or `"allowed: 'a', 'b'"` when nothing is near and they are few.
@@ -72,9 +76,10 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     match = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
     if match:
         return f"did you mean {match[0]!r}?"
-    if len(options) > 20:
-        return "see `run_train.py --help`"
-    return "allowed: " + ", ".join(repr(option) for option in options)
+    if len(options) > MAX_OPTIONS and listed:
+        return f"see {listed}"
+    more = ", ..." if len(options) > MAX_OPTIONS else ""
+    return "allowed: " + ", ".join(map(repr, options[:MAX_OPTIONS])) + more
 
 
 def printable(text: str) -> str:

@@ -17,6 +17,7 @@ from mixgen.errors import RecipeError, TaskError, nearest
 from mixgen.tasks.base import Task
 
 COMMAND_LINE: Final = "command line"
+HELP: Final = "`run_train.py --help`"  # lists all keys and flags
 WEIGHTS: Final = "weights"
 USAGE: Final = "run_train.py [recipes/NAME.yaml] [--depth=12] [--calc_weight=1.0] [--KEY=VALUE ...]"
 DESCRIPTION: Final = "Trains a language model on a weighted mix of tasks; see the README."
@@ -107,7 +108,9 @@ def flatten(
         elif key in keys:
             yield from _flag(key, value)
         else:
-            raise RecipeError(f"{source}: unknown key {key!r}: {nearest(key, {*keys, *known})}")
+            raise RecipeError(
+                f"{source}: unknown key {key!r}: {nearest(key, {*keys, *known}, listed=HELP)}"
+            )
 
 
 def _flatten_section(
@@ -118,7 +121,7 @@ def _flatten_section(
     for key, value in content.items():
         if key not in flags:
             what = "task" if section == WEIGHTS else "setting"
-            near = nearest(str(key), flags)
+            near = nearest(str(key), flags, listed=HELP)
             raise RecipeError(f"{source}: unknown {what} {key!r} in {section}: {near}")
         if value is None or value == {}:
             raise RecipeError(f"{source}: {key!r} in {section} has no value")
@@ -161,7 +164,9 @@ def parse_flags(parser: argparse.ArgumentParser, flags: list[str], source: str) 
         if word.startswith("--"):
             flag = word.partition("=")[0]
             options = [option for action in parser._actions for option in action.option_strings]
-            raise RecipeError(f"{source}: unknown flag {flag}: {nearest(flag, options)}")
+            raise RecipeError(
+                f"{source}: unknown flag {flag}: {nearest(flag, options, listed=HELP)}"
+            )
         if source == COMMAND_LINE:
             raise RecipeError(f"{source}: unexpected {word!r} (a recipe comes before the flags)")
         raise RecipeError(f"{source}: {word!r} is one value too many: its key takes no list")

@@ -63,13 +63,14 @@ class TokenConfig:
 
     seed: int = 42
     vocab_size: int = 1024
+    max_seq_len: int = 1024
     model_name_or_path: str | None = None
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         """Rejects what a run rejects."""
-        check_range("seed", self.seed)
-        check_range("vocab_size", self.vocab_size)
+        for key in ("seed", "vocab_size", "max_seq_len"):
+            check_range(key, getattr(self, key))
 
 
 def token_config(recipe: Path | None, seed: int | None = None) -> TokenConfig:
@@ -112,11 +113,28 @@ def tokenizer_for(
     return train_tokenizer(tuple(tasks), seed=config.seed, vocab_size=config.vocab_size)
 
 
-def configured_tasks(path: Path, *, trust_remote_code: bool = True) -> list[Task]:
+def tasks_with(classes: Sequence[type[Task]], flags: Sequence[str]) -> list[Task]:
+    """Tasks with the settings that flags give, such as `--calc_max_depth=1`.
+
+    Raises:
+        RecipeError: A flag is unknown, or its value is wrong.
+        TaskError: A setting is wrong.
+    """
+    tasks = {cls.name: cls for cls in classes}
+    given = {f"{cls.flag}_weight": "1" for cls in classes}
+    given |= parse_flags(make_parser(tasks), list(flags), COMMAND_LINE)
+    made, _, _ = make_tasks(tasks, given, dict.fromkeys(given, COMMAND_LINE))
+    return made
+
+
+def configured_tasks(
+    path: Path, flags: Sequence[str] = (), *, trust_remote_code: bool = True
+) -> list[Task]:
     """The tasks that a recipe ever draws from, with its settings.
 
     Args:
         path: The recipe.
+        flags: Tasks' flags, which win over it.
         trust_remote_code: Whether to run its task files; False for what comes with a model.
 
     Raises:
@@ -128,7 +146,7 @@ def configured_tasks(path: Path, *, trust_remote_code: bool = True) -> list[Task
             f"{path} names task_files, Python that comes with the model: --trust-remote-code runs "
             "it (also for a model of your own), or --recipe names a recipe of your own"
         )
-    made, points = _tasks_of_recipe(path)
+    made, points = _tasks_of_recipe(path, flags)
     return [
         task
         for task, weights in zip(made, points, strict=True)

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,11 +83,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     try:
         content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
-        others = (
-            sorted(str(found) for found in path.parent.glob("*.y*ml"))
-            if path.parent.is_dir() and not path.exists()
-            else []
-        )
+        others = [] if path.exists() else list(recipes_near(path))
         hint = f": {nearest(str(path), others)}" if others else ""
         raise RecipeError(f"recipe {path} cannot be read ({error.strerror}){hint}") from error
     except (yaml.YAMLError, ValueError) as error:
@@ -96,6 +93,15 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise RecipeError(f"recipe {path} must be a mapping of keys to values")
     return content
+
+
+def recipes_near(path: Path) -> Iterator[str]:
+    """The recipes in a file's directory and in `recipes/`, told by their weights."""
+    for folder in {path.parent, Path("recipes")}:
+        for found in sorted(folder.glob("[!.]*.y*ml")):
+            with suppress(OSError, ValueError):
+                if re.search(rf"^{WEIGHTS}:", found.read_text(encoding="utf-8"), re.MULTILINE):
+                    yield str(found)
 
 
 class _Loader(yaml.SafeLoader):

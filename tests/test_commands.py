@@ -220,6 +220,30 @@ def test_mix_measures_what_a_recipe_asks_for():
     assert calculator["token_share"] == pytest.approx(by_lengths, abs=0.002)
 
 
+def test_mix_shows_what_adaptive_weights_begin_with():
+    status, said = command("mix", ROOT / "recipes/quickstart.yaml", "-n", 50, "--adaptive=true")
+    assert status == 0, said
+    assert said.count("calculator") == 1 and "from step 200 on they follow from" in said
+
+
+def test_flags_of_tasks_change_what_is_shown_and_checked():
+    status, said = command("preview", "calculator", "-n", 30, "--calc_max_depth=1", "--json")
+    assert status == 0, said
+    depths = {json.loads(line)["difficulty"] for line in said.splitlines()}
+    assert depths == {1}
+    status, said = command("preview", ROOT / "recipes/quickstart.yaml", "--calc_max_depth=9")
+    assert status != 0 and "max_depth must lie in 1 to 3, got 9" in said
+    status, said = command("validate", "calculator", "--calc_max_dept=1")
+    assert status != 0 and "did you mean '--calc_max_depth'?" in said
+    assert command("preview", "calculator", "--json", "--tokens")[0] != 0
+
+
+def test_the_version_is_printed():
+    import mixgen
+
+    assert command("--version") == (0, f"{mixgen.__version__}\n")
+
+
 def test_mix_shows_each_stage_of_a_schedule_and_a_plot():
     status, said = command("mix", ROOT / "recipes/gradual_tictactoe.yaml", "-n", 50)
     assert status == 0, said
@@ -240,7 +264,11 @@ def test_mix_shows_each_stage_of_a_schedule_and_a_plot():
         (["validate", "calculater"], "did you mean 'calculator'?"),
         (["mix", "recipes/quickstart.yaml", "--calc_wieght=1"], "did you mean '--calc_weight'?"),
         (["mix", "recipes/quickstart.yaml", "--max_seq_len=64"], "64 is too short"),
-        (["new-task", "my-task"], "must be a Python identifier"),
+        (["new-task", "my-task"], "did you mean 'my_task'?"),
+        (["new-task", "Ünit"], "of ASCII letters"),
+        (["new-task", "thing", "--output=no/thing.py"], "there is no folder no"),
+        (["eval", "outputs/nothing"], "there is no checkpoint outputs/nothing"),
+        (["mix", "calculater.yaml"], "'recipes/calculator_only.yaml'"),
         (["new-task", "calculator"], "choose another"),
         (["new-task", "random"], "a module of Python's own"),
         (["new-task", "depth"], "a key of recipes"),

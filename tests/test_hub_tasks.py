@@ -199,16 +199,42 @@ def test_a_row_is_right_word_for_word_and_the_contract_holds(tmp_path):
     assert task.score(example, [*example["messages"][:1], assistant("No.")]).value == 0
 
 
+def test_questions_and_answers_may_be_called_otherwise(tmp_path):
+    rows = [{"instruction": f"Question {i}?", "output": f"Answer {i}."} for i in range(50)]
+    task = made(file_of(tmp_path, rows), prompt="instruction", completion="output")
+    (tmp_path / "same").mkdir()
+    same = made(file_of(tmp_path / "same", pairs(50)))
+    texts = [[one["messages"] for one in taken(each, 20)] for each in (task, same)]
+    assert sorted(map(str, texts[0])) and all(
+        messages[1]["content"] == messages[0]["content"].replace("Question", "Answer")[:-1] + "."
+        for messages in texts[0]
+    )
+    sizes = [[each.num_examples(split) for split in SPLITS] for each in (task, same)]
+    assert sizes[0] == sizes[1]  # the hash of the words decides
+
+
+def test_an_export_of_other_peoples_rows_names_no_licence(tmp_path):
+    name = file_of(tmp_path, pairs(300))
+    cards = []
+    for number, license in enumerate((None, "mit")):
+        folder = tmp_path / f"data{number}"
+        plan = make_plan(configure_mix(**{"calculator": 1.0, name: 1.0}), splits={"train": 100})
+        save_plan(plan, folder)
+        run_export(folder)
+        write_card(plan, folder, license=license)
+        cards.append((folder / "README.md").read_text())
+    assert "license:" not in cards[0] and "license: mit" in cards[1]
+    for card in cards:
+        assert f"under their own licences, are mixed in as they are: {name[4:]}" in card
+
+
 def test_an_export_of_ours_is_a_dataset_too(tmp_path):
     plan = make_plan(configure_mix(calculator=1.0), splits={"train": 300})
     save_plan(plan, tmp_path / "data")
     run_export(tmp_path / "data")
     write_card(plan, tmp_path / "data")
     task = made(f"hub:{tmp_path / 'data'}:calculator")
-    original = {json.dumps(one["messages"]) for one in load_mixture({"calculator": 1.0}).take(0)}
-    examples = taken(task, 20)
-    assert not original
-    for example in examples:
+    for example in taken(task, 20):
         assert [one["role"] for one in example["messages"]][1:] == [
             "assistant",
             "tool",
@@ -251,7 +277,15 @@ def test_a_row_in_two_datasets_is_in_one_split(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "settings", "said"),
     [
-        ([{"words": "a"}], {}, "column names one of words"),
+        ([{"words": "a"}], {}, "by prompt and completion, or by column, of words"),
+        ([{"q": "a", "a": "b"}], {"prompt": "qq", "completion": "a"}, "no column 'qq': did you"),
+        ([{"q": "a", "a": "b"}], {"prompt": "q"}, "no column 'completion': allowed: 'a', 'q'"),
+        ([{"q": "a"}], {"prompt": "q", "column": "q"}, "no column 'completion'"),
+        (
+            [{"q": "a", "completion": "b"}],
+            {"prompt": "q", "column": "q"},
+            "give column, or prompt and completion, not both",
+        ),
         ([{"text": "a"}], {"column": "txt"}, "did you mean 'text'?"),
         ([{"text": 5}, {"text": 6}], {}, "row 0 of text is no text: 5"),
         ([{"messages": [{"role": "user", "content": "a"}]}], {}, "row 0 is no conversation"),

@@ -161,7 +161,7 @@ def test_games_are_counted_as_they_are_replayed_from_their_messages():
         assert (result["won"].count, result["won"].total) == (won, winnable)
 
 
-def test_set_ups_are_every_held_out_position_and_as_many_for_training():
+def test_set_ups_are_every_position_without_an_empty_heap():
     asked = []
 
     def answer(conversations):
@@ -175,11 +175,19 @@ def test_set_ups_are_every_held_out_position_and_as_many_for_training():
         held_out = [heaps for heaps in every if split_of_position(heaps) == split]
         *_, tried, seen = asked
         assert Counter(heaps for heaps, _ in tried) == Counter(held_out)
-        assert len(set(seen)) == len(seen) == len(tried)
-        for heaps, start in seen:
-            assert start is None and split_of_position(heaps) == "train"
+        assert all(start is None for _, start in (*tried, *seen))
+        training = [heaps for heaps in every if split_of_position(heaps) == "train"]
+        assert Counter(heaps for heaps, _ in seen) == Counter(h for h in training if sum(h) > 3)
+        assert f"({len(tried)} of {split}, {len(seen)} of train)" in result.note
+        assert not result["held_out_legal"].is_sample and not result["seen_legal"].is_sample
         assert result["held_out_legal"].total == len(held_out) > 20
         assert result["held_out_optimal"].total == sum(map(is_won, held_out))
+
+
+def test_of_many_set_ups_a_sample_is_tried():
+    result = Nim().evaluate(player(policy), num_examples=10)
+    assert result["held_out_legal"].total == result["seen_legal"].total == 10
+    assert result["held_out_legal"].is_sample and result["seen_optimal"].is_sample
 
 
 def test_no_set_up_is_too_small_to_be_held_out():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 import sys
 import time
 from typing import ClassVar
@@ -232,12 +233,12 @@ class Generous(Sums):
     ("cls", "check", "status", "said"),
     [
         (Unsampled, "examples", "fault", "sample fails (KeyError: 'numbers')"),
-        (Shared, "streams", "fault", "drawn again it is another one"),
+        (Shared, "streams", "fault", "the same stream drawn again gives other examples"),
         (Frozen, "examples", "fault", "too few distinct problems"),
         (Seedless, "streams", "fault", "every seed gives the same examples"),
         (Leaking, "splits", "fault", "one conversation has two keys"),
-        (Untrue, "tool outputs", "fault", "stands for '0'"),
-        (Failing, "tool outputs", "fault", "stands for 'error: no'"),
+        (Untrue, "tool outputs", "fault", "the tool prints "),
+        (Failing, "tool outputs", "fault", "the tool prints 'error: no'"),
         (Lax, "wrong replies", "fault", "score 1: cut by one; cut at 3; tag soup"),
         (Lax, "forged replies", "doubt", "score 1: "),
         (Strict, "right replies", "fault", "scores 0.0: never right"),
@@ -382,6 +383,22 @@ def test_the_order_of_a_set_is_found_and_the_exit_code_tells(tmp_path, source, s
         registry._REGISTRY.pop("echo_of_validation", None)
         for name in [name for name in sys.modules if name.startswith("mixgen_task_file_echo")]:
             del sys.modules[name]
+
+
+def test_a_recipe_gives_the_length_and_the_vocabulary(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    lengths = {}
+    for settings in ("", "max_seq_len: 20", "vocab_size: 300"):
+        recipe.write_text(f"weights: {{calculator: 1}}\n{settings}")
+        done = CliRunner().invoke(app, ["validate", str(recipe), "--json"])
+        found = {one["check"]: one for one in map(json.loads, done.stdout.splitlines())}
+        lengths[settings] = found["lengths"]["words"]
+        assert (done.exit_code == 1) == (settings == "max_seq_len: 20"), done
+    assert "of 1024" in lengths[""] and "more than max_seq_len 20" in lengths["max_seq_len: 20"]
+    longest = [int(re.search(r"max (\d+)", words)[1]) for words in lengths.values()]
+    assert longest[0] == longest[1] < longest[2]
+    done = CliRunner().invoke(app, ["validate", str(recipe), "--max-seq-len=20"])
+    assert "more than max_seq_len 20" in done.stdout  # the flag wins
 
 
 def test_a_setting_that_must_be_whole_is_no_float():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from mixgen.commands.arguments import AsJson, complete_task, tasks_of
+from mixgen.commands.arguments import AsJson, complete_task, is_recipe, tasks_of
 from mixgen.commands.console import make_console, print_records, say, watching
 from mixgen.errors import OutputError, TaskError
 
@@ -20,6 +20,7 @@ STYLES: Final = {"ok": "green", "doubt": "yellow", "fault": "bold red"}
 
 
 def validate(
+    context: typer.Context,
     what: Annotated[
         str,
         typer.Argument(
@@ -29,16 +30,20 @@ def validate(
         ),
     ],
     max_seq_len: Annotated[
-        int, typer.Option("--max-seq-len", min=1, help="Tokens of a row.")
-    ] = 1024,
+        int | None,
+        typer.Option(
+            "--max-seq-len", min=1, help="Tokens of a row; by default the recipe's, else 1,024."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hold a task to the contract; exits with 1 if it breaks it.
+    """Hold a task to the contract; exits with 1 if it breaks it. Takes the task's flags.
 
     Example: mixgen validate my_task.py --max-seq-len 256
     """
     from rich.text import Text
 
+    from mixgen.load import token_config
     from mixgen.validation.contract import DOUBT, FAULT
     from mixgen.validation.contract import validate as findings_of
 
@@ -46,13 +51,18 @@ def validate(
     found: list[Finding] = []
     with watching() as begin:
         begin(f"loading {what}")
-        chosen, files = tasks_of(what)
+        chosen, files = tasks_of(what, context.args)
+        config = token_config(Path(what) if is_recipe(what) else None)
         for task in chosen:
             if not as_json:
                 console.print(Text(f"{task.name}", style="bold"))
             say("Drawing examples ...")
             for finding in findings_of(
-                task, max_seq_len=max_seq_len, task_files=files, begin=begin
+                task,
+                max_seq_len=max_seq_len or config.max_seq_len,
+                vocab_size=config.vocab_size,
+                task_files=files,
+                begin=begin,
             ):
                 found.append(finding)
                 if as_json:
@@ -86,15 +96,19 @@ def new_task(
     Example: mixgen new-task letters
     """
     import keyword
+    import re
     import sys
 
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from mixgen.tasks.registry import registered_tasks
 
-    if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+    if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name) or name[0] == "_":
+        near = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
+        hint = f": did you mean {near!r}?" if near.isidentifier() and near != name else ""
         raise TaskError(
-            f"a task's name must be a Python identifier without _ in front, got {name!r}"
+            "a task's name must be a Python identifier of ASCII letters without _ in front, "
+            f"got {name!r}{hint}"
         )
     if name in sys.stdlib_module_names:  # `import random` would find it instead
         raise TaskError(f"{name!r} is a module of Python's own: choose another name")
@@ -120,7 +134,8 @@ def new_task(
     except FileExistsError as error:
         raise OutputError(f"{path} is there already: --output names another file") from error
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        missing = "" if path.parent.exists() else f" (there is no folder {path.parent})"
+        raise OutputError(f"{path} cannot be written: {error.strerror}{missing}") from error
     print(f"Written to {path}. Then: mixgen validate {path}; mixgen preview {path}")
 
 

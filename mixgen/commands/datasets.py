@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from mixgen.cards import CARD_FILE
+from mixgen.commands.console import say
 from mixgen.errors import OutputError, RecipeError, nearest
 from mixgen.launch import INTERRUPTED
 
@@ -112,10 +112,10 @@ def export(
         raise RecipeError(f"--license must be an identifier such as mit or cc-by-4.0: {license!r}")
     if num_examples is not None and num_tokens is not None:
         raise RecipeError("give --num-examples or --num-tokens, not both")
-    print("Loading ...", file=sys.stderr, flush=True)
+    say("Loading ...")
 
     from mixgen.load import mix_of_recipe, token_config
-    from mixgen.publishing.dataset_card import write_card
+    from mixgen.publishing.dataset_card import is_of_others, write_card
     from mixgen.publishing.export import delete_shards, missing_shards, num_units, run_export
     from mixgen.publishing.plan import SHARD_EXAMPLES, make_plan, save_plan
     from mixgen.recipe import known_tasks, read_recipe
@@ -149,11 +149,13 @@ def export(
             return
         facts = write_card(plan, output, license=license)
     except KeyboardInterrupt:
-        print(f"Stopped. The same command goes on in {output}.", file=sys.stderr, flush=True)
+        say(f"Stopped. The same command goes on in {output}.")
         raise typer.Exit(INTERRUPTED) from None
     for config in facts:
         counts = [f"{number:,} {split}" for split, number in config.num_examples.items()]
         print(f"{config.name}: {', '.join(counts)} ({sum(config.num_bytes.values()):,} bytes)")
+    if license is None and any(is_of_others(task.name) for task in mix.active):
+        say("Rows of other datasets have licences of their own: --license names one in the card.")
     print(f"Done. {output / CARD_FILE} tells of it.")
 
 
@@ -199,17 +201,17 @@ def push_dataset(
                 for config in plan.configs
                 for split in SPLITS
             ],
-            say=lambda words: print(words, file=sys.stderr, flush=True),
+            say=say,
         )
     except KeyboardInterrupt:
-        print("Stopped. The same command goes on.", file=sys.stderr, flush=True)
+        say("Stopped. The same command goes on.")
         raise typer.Exit(INTERRUPTED) from None
     print(push_summary(pushed))
 
 
 def _check_flags(context: typer.Context, tasks: Mapping[str, type[Task]]) -> None:
     """Refuses what is neither an option of the command nor, perhaps, a flag of a task."""
-    from mixgen.flags import sections
+    from mixgen.flags import HELP, sections
 
     options = {option for parameter in context.command.params for option in parameter.opts}
     options |= {f"--{flag}" for flags in sections(tasks).values() for flag in flags.values()}
@@ -218,9 +220,9 @@ def _check_flags(context: typer.Context, tasks: Mapping[str, type[Task]]) -> Non
         if not word.startswith("--") and (number == 0 or "=" in context.args[number - 1]):
             raise RecipeError(f"unexpected {word!r}: --recipe names the recipe")
         if word.startswith("--") and flag not in options:
+            near = nearest(flag, options, listed=HELP)
             raise RecipeError(
-                f"unknown flag {flag}: {nearest(flag, options)} (of a run's flags, those of tasks "
-                "are taken)"
+                f"unknown flag {flag}: {near} (of a run's flags, those of tasks are taken)"
             )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mixgen.commands.console import say
 from mixgen.errors import MixgenError, OutputError, RecipeError, nearest, printable
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def evaluate(
     path = output or where / f"evaluation-{split}.json"
     _check_output(path, ".json")
     chosen = tasks_to_try(checkpoint, recipe, tasks, trust_remote_code)
-    print("Loading ...", file=sys.stderr, flush=True)
+    say("Loading ...")
 
     import torch
 
@@ -101,7 +101,7 @@ def evaluate(
         tokenizer,
         split=split,
         num_examples=num_examples,
-        on_task=lambda *done: print(summary_line(*done), file=sys.stderr, flush=True),
+        on_task=lambda *done: say(summary_line(*done)),
         show_progress=True,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,

@@ -36,12 +36,14 @@ def mix(
     from mixgen.encoding.renderer import Renderer
     from mixgen.encoding.shares import check_lengths, measure_shares
     from mixgen.load import tokenizer_for
+    from mixgen.mixture.adaptive import AdaptiveSchedule
     from mixgen.recipe import parse_recipe
 
     found = parse_recipe([str(recipe), *context.args])
     schedule, config = found.schedule, found.config
     renderer = Renderer(tokenizer_for(schedule.active, config))
-    starts = schedule.starts
+    # Adaptive weights are not decided yet, but for those to begin with.
+    starts = schedule.starts[:1] if isinstance(schedule, AdaptiveSchedule) else schedule.starts
     for start in starts:
         if len(starts) > 1 and not as_json:
             print(f"From step {start:,}:")
@@ -54,6 +56,9 @@ def mix(
             print()
     if len(starts) > 1 and not as_json:
         _plot(schedule)
+    if isinstance(schedule, AdaptiveSchedule):
+        first = 2 * schedule.config.every
+        say(f"The weights are adaptive: from step {first:,} on they follow from the tasks' losses.")
     check_lengths(measure_shares(schedule, renderer, seed=config.seed), config.max_seq_len)
 
 

@@ -20,7 +20,7 @@ from mixgen.commands.arguments import (
     tasks_of,
 )
 from mixgen.commands.console import make_console, print_records
-from mixgen.errors import printable
+from mixgen.errors import RecipeError, printable
 
 if TYPE_CHECKING:
     from mixgen.encoding.renderer import Renderer
@@ -86,7 +86,7 @@ def _print_settings(cls: type[Task], *, as_json: bool) -> None:
     print_records(records, as_json=as_json)
 
 
-def _setting(value: Any) -> Any:
+def _setting(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -101,6 +101,7 @@ def _examples_per_second(task: Task) -> float:
 
 
 def preview(
+    context: typer.Context,
     what: Annotated[
         str,
         typer.Argument(
@@ -123,20 +124,23 @@ def preview(
 ) -> None:
     """Show conversations, with who says what, what is trained on, and how many tokens it is.
 
-    Tokens are of the tokenizer that a run on these tasks would train: of one task, on it alone.
+    Takes the tasks' flags, such as --calc_max_depth=1. Tokens are of the tokenizer that a run would
+    train: on all tasks of a recipe, or on a task alone.
 
     Example: mixgen preview tictactoe -n 1
     """
+    if tokens and as_json:
+        raise RecipeError("--json shows examples as they are, without tokens: leave one out")
     from mixgen.load import token_config, tokenizer_for
 
-    chosen, _ = tasks_of(what)
+    chosen, _ = tasks_of(what, context.args)
     config = token_config(Path(what) if is_recipe(what) else None, seed)
     examples = [
         example
         for task in chosen
         for example in itertools.islice(task.stream(split=split, seed=config.seed), number)
     ]
-    if as_json:  # as they are, without tokens
+    if as_json:
         for example in examples:
             print(json.dumps(example, ensure_ascii=False))
         return

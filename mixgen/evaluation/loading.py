@@ -38,7 +38,8 @@ def load_checkpoint(
         raise RecipeError(f"{path} holds no model (no config.json){more}")
     if not where.exists():
         hint = nearest_path(where, [at.parent for at in where.parent.glob("*/config.json")])
-        if hint or where.is_absolute() or len(where.parts) > 2:  # else it is a name on the Hub
+        is_no_name = where.is_absolute() or len(where.parts) > 2 or where.parts[:1] == ("outputs",)
+        if hint or is_no_name:  # else it is a name on the Hub
             raise RecipeError(f"there is no checkpoint {path}{hint}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)

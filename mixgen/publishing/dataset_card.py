@@ -116,7 +116,7 @@ def write_card(plan: Plan, folder: Path, *, license: str | None = None) -> list[
         plan: The export.
         folder: Its directory; what a person has written into the card there stays.
         license: The dataset's, as the Hub calls it; by default that of the card that is there,
-            else `apache-2.0`.
+            else `apache-2.0`, or none where rows are other people's (`hub:`).
 
     Returns:
         What is in the files of each dataset config.
@@ -162,6 +162,7 @@ def _body(
         num_measured=MEASURED,
         is_big=sum(configs[0].num_bytes.values()) >= STREAMING_BYTES,
         task_files=[Path(file).name for file in plan.task_files],
+        of_others=_of_others(plan),
         version=mixgen.__version__,
         datasets_version=version("datasets"),
         command=command_of(plan),
@@ -190,8 +191,10 @@ def _header(plan: Plan, configs: list[ConfigFacts], license: str | None) -> dict
     data = DatasetCardData()
     DatasetInfosDict(infos).to_dataset_card_data(data)
     total = max(sum(config.num_examples.values()) for config in configs)
+    if license is None and not _of_others(plan):
+        license = LICENSE
     return {
-        "license": license or LICENSE,
+        **({"license": license} if license else {}),
         "task_categories": ["text-generation"],
         "tags": ["mixgen", "tool-use", "synthetic"],
         "size_categories": [
@@ -210,6 +213,16 @@ def _header(plan: Plan, configs: list[ConfigFacts], license: str | None) -> dict
         ],
         "dataset_info": data["dataset_info"],
     }
+
+
+def _of_others(plan: Plan) -> list[str]:
+    """The datasets of other people in a mix, whose licences are not ours to name."""
+    return [task.name.partition(":")[2] for task in plan.mix().active if is_of_others(task.name)]
+
+
+def is_of_others(name: str) -> bool:
+    """Whether a task's rows are other people's."""
+    return name.startswith("hub:")
 
 
 def _config_facts(plan: Plan, name: str, folder: Path) -> ConfigFacts:

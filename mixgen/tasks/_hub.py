@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Final
 
 from mixgen.errors import TaskError, nearest, one_line
 from mixgen.tasks._finite import FiniteTask
+from mixgen.tasks._hub_rows import conversation, cut_text
 from mixgen.tasks.base import (
     SPLITS,
     Example,
@@ -37,7 +38,6 @@ from mixgen.tasks.base import (
     split_of,
     user,
 )
-from mixgen.tasks.messages import call_of, tool
 from mixgen.tasks.trial import Answer, Result
 
 PREFIX: Final = "hub"
@@ -49,7 +49,6 @@ FILES: Final = {
     ".txt": "text",
 }
 CONVERSATION, PAIR, TEXT = "messages", "prompt", "text"
-SPACE: Final = re.compile(r"\s")
 PIECE_CHARS: Final = 400  # of a text, by default
 TEXT_NOTE: Final = "plain text has no answer that could be right, its loss tells."
 
@@ -77,6 +76,12 @@ class HubTask(FiniteTask):
         column: str = dataclasses.field(
             default="", metadata={"help": "The column of plain text, if it is not called text."}
         )
+        prompt: str = dataclasses.field(
+            default="", metadata={"help": "The column of questions, if it is not called prompt."}
+        )
+        completion: str = dataclasses.field(
+            default="", metadata={"help": "The column of answers, if it is not called completion."}
+        )
         max_chars: int = dataclasses.field(
             default=0,
             metadata={
@@ -95,8 +100,9 @@ class HubTask(FiniteTask):
         super().__init__(config)
         self._rows = self._loaded()
         columns = set(self._rows.column_names)
-        self._kind = self._kind_of(columns)
         self._column = self.config.column or TEXT
+        self._pair = self.config.prompt or PAIR, self.config.completion or "completion"
+        self._kind = self._kind_of(columns)
         # Of each example: its row, and the piece of it.
         self._index = {split: (array("q"), array("q")) for split in SPLITS}
         self.num_left_out = 0
@@ -174,26 +180,34 @@ class HubTask(FiniteTask):
             raise TaskError(f"{self.name} cannot be loaded: {one_line(cause)[:300]}") from error
 
     def _kind_of(self, columns: set[str]) -> str:
-        if self.config.column and self.config.column not in columns:
-            near = nearest(self.config.column, columns)
-            raise TaskError(f"{self.name}: no column {self.config.column!r}: {near}")
-        if not self.config.column:
-            if CONVERSATION in columns:
-                return CONVERSATION
-            if {PAIR, "completion"} <= columns:
-                return PAIR
-        if self.config.column or TEXT in columns:
+        config = self.config
+        is_pair = bool(config.prompt or config.completion)
+        for column in (config.column, *(self._pair if is_pair else ())):
+            if column and column not in columns:
+                near = nearest(column, columns)
+                raise TaskError(f"{self.name}: no column {column!r}: {near}")
+        if config.column and is_pair:
+            raise TaskError(f"{self.name}: give column, or prompt and completion, not both")
+        if config.column:
+            return TEXT
+        if is_pair:
+            return PAIR
+        if CONVERSATION in columns:
+            return CONVERSATION
+        if columns.issuperset(self._pair):
+            return PAIR
+        if TEXT in columns:
             return TEXT
         raise TaskError(
-            f"{self.name} has no column messages, prompt and completion, or text: column names one "
-            f"of {', '.join(sorted(columns))}"
+            f"{self.name} has no column messages, prompt and completion, or text: name them by "
+            f"prompt and completion, or by column, of {', '.join(sorted(columns))}"
         )
 
     def _content(self, row: Mapping[str, Any]) -> str:
         """What the split of a row follows from."""
         if self._kind == TEXT:
             return str(row[self._column])
-        keys = [CONVERSATION] if self._kind == CONVERSATION else [PAIR, "completion"]
+        keys = [CONVERSATION] if self._kind == CONVERSATION else self._pair
         return json.dumps([row[key] for key in keys], sort_keys=True, default=str)
 
     def _pieces(self, number: int, row: Mapping[str, Any]) -> list[int]:
@@ -215,7 +229,7 @@ class HubTask(FiniteTask):
         try:
             if self._kind == CONVERSATION:
                 return conversation(row[CONVERSATION])
-            parts = row[PAIR], row["completion"]
+            parts = [row[column] for column in self._pair]
             if all(isinstance(part, str) for part in parts):
                 return [user(parts[0]), assistant(parts[1])]
             return conversation([*parts[0], *parts[1]])
@@ -223,64 +237,6 @@ class HubTask(FiniteTask):
             raise TaskError(
                 f"{self.name}: row {number} is no conversation: {one_line(error)[:200]}"
             ) from error
-
-
-def conversation(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Messages as the Hub's datasets have them, as ours: a system message goes before the user's.
-
-    Raises:
-        ValueError: They do not end with the assistant's words, or a role or call is of no use.
-    """
-    found: list[Message] = []
-    system = called = ""
-    for message in messages:
-        role, content = message["role"], message.get("content") or ""
-        if not isinstance(content, str):
-            raise ValueError(f"content is no text: {content!r:.80}")
-        calls = message.get("tool_calls") or []
-        if role == "system":
-            system = content
-        elif role == "user":
-            found.append(user(f"{system}\n\n{content}" if system else content))
-            system = ""
-        elif system:
-            raise ValueError("a system message that no user's follows")
-        elif role == "tool":
-            found.append(tool(content, message.get("name") or called))
-        elif role != "assistant":
-            raise ValueError(f"role {role!r} is none of system, user, assistant, tool")
-        elif not calls:
-            found.append(assistant(content))
-        elif len(calls) > 1:
-            raise ValueError("a message with several calls")
-        else:
-            function = calls[0]["function"]
-            called, arguments = function["name"], function["arguments"]
-            given = json.loads(arguments) if isinstance(arguments, str) else dict(arguments)
-            found.append(call_of(called, given, content))
-    if not found or found[-1]["role"] != "assistant" or found[-1]["tool_calls"]:
-        raise ValueError("it does not end with the assistant's words")
-    return found
-
-
-def cut_text(text: str, size: int, piece: int) -> str:
-    """A piece of a text, cut at spaces near by; all pieces joined are the text.
-
-    A piece has at most a quarter more than `size` characters.
-
-    Examples:
-        >>> [cut_text("One two three four five.", 12, piece) for piece in range(2)]
-        ['One two three', ' four five.']
-    """
-    return text[_cut_at(text, size * piece, size) : _cut_at(text, size * (piece + 1), size)]
-
-
-def _cut_at(text: str, at: int, size: int) -> int:
-    """Where a piece begins: at the first space from `at` on, if one is near."""
-    if not 0 < at < len(text):
-        return min(at, len(text))
-    found = SPACE.search(text, at, at + size // 4)
-    return found.start() if found else at
 
 
 def _first_fault(example: Example, reply: Sequence[Message]) -> str:

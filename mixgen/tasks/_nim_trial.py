@@ -240,17 +240,18 @@ def game_metrics(played: dict[str, list[Play]]) -> list[Metric]:
     return found
 
 
-def move_metrics(prefix: str, decisions: Sequence[Decision]) -> list[Metric]:
+def move_metrics(prefix: str, decisions: Sequence[Decision], *, is_sample: bool) -> list[Metric]:
     """How many moves from set-ups are legal and, of those in won positions, keep the win.
 
     Args:
         prefix: `"held_out_"` or `"seen_"`.
         decisions: The moves.
+        is_sample: Whether there are more positions than were tried.
     """
     won = [one for one in decisions if nim_sum(one.heaps)]
     legal = [one.move is not None for one in decisions]
     optimal = [one.move in position_of(one.heaps).winning for one in won]
     found: list[Metric] = []
     for name, flags in (("legal", legal), ("optimal", optimal)):
-        found += tally(flags, name=prefix + name, unit="moves")
+        found += tally(flags, name=prefix + name, unit="moves", is_sample=is_sample)
     return found

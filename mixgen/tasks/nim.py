@@ -69,8 +69,8 @@ from mixgen.tools.nim import (
 MAX_GAMES: Final = 400
 NOTE: Final = (
     "Whole games that begin as those of the split do; after {max_turns} turns of the model a game "
-    "is judged by who wins it if both sides play well. From set-ups, one move each: {held_out:,} "
-    "positions in which no training game has the assistant to move, {seen:,} in which some may."
+    "is judged by who wins it if both sides play well. From set-ups, one move each: positions of a "
+    "split with no empty heap, in every order of their heaps ({set_ups})."
 )
 
 
@@ -159,19 +159,23 @@ class Nim(Task):
         openings = distinct_examples(self, split=split, num_examples=num_games)
         played = {name: games(answer, openings, name, config.max_turns) for name in USERS}
         metrics = game_metrics(played)
-        seen = set_ups("train", config.num_heaps, config.max_stones)[:num_examples]
-        held_out: list[tuple[int, ...]] = []
-        if split != "train":
-            held_out = set_ups(split, config.num_heaps, config.max_stones)[:num_examples]
-            seen = seen[: len(held_out)]
-            metrics += move_metrics("held_out_", from_set_ups(answer, held_out))
-        metrics += move_metrics("seen_", from_set_ups(answer, seen))
+        tried = {"held_out_": split, "seen_": "train"} if split != "train" else {"seen_": "train"}
+        num_tried = {}
+        for prefix, split_tried in tried.items():
+            every = set_ups(split_tried, config.num_heaps, config.max_stones)
+            chosen = every[:num_examples]
+            num_tried[split_tried] = len(chosen)
+            is_sample = len(chosen) < len(every)
+            metrics += move_metrics(prefix, from_set_ups(answer, chosen), is_sample=is_sample)
         return Result(
             task=self.name,
             split=split,
             metrics=metrics,
             trials=[trial for one in played.values() for trial in trials_of(one)],
-            note=NOTE.format(max_turns=config.max_turns, held_out=len(held_out), seen=len(seen)),
+            note=NOTE.format(
+                max_turns=config.max_turns,
+                set_ups=", ".join(f"{number:,} of {name}" for name, number in num_tried.items()),
+            ),
         )
 
     def _example(self, game: _Game, draw: Callable[[], float]) -> Example:

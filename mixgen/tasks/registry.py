@@ -128,6 +128,7 @@ def load_task_file(path: str | Path) -> list[type[Task]]:
     spec = importlib.util.spec_from_file_location(module_name, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise TaskError(f"task file {path} is not a Python file that exists")
+    registered_tasks()  # whose names are taken
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses look their module up there
     before = dict(_REGISTRY)

@@ -77,7 +77,8 @@ class NoTools:
 class JoinedTools:
     """The tools of several tasks as one: a call goes to the first that does not refuse it.
 
-    A call that fails changes nothing, so each keeps its own state.
+    A call that fails changes nothing, so each keeps its own state. Of a call that all refuse, the
+    reason comes from the tool that has carried out the last one before it.
 
     Args:
         makers: What makes the tools of each (`Task.tools`).
@@ -85,16 +86,18 @@ class JoinedTools:
 
     def __init__(self, makers: Iterable[Callable[[], ToolSession]]) -> None:
         self.sessions = [make() for make in makers]
+        self._last = 0
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> str:
         """See `ToolSession.call`."""
-        refusal = ""
-        for session in self.sessions:
+        refusals: list[str] = []
+        for number, session in enumerate(self.sessions):
             output = session.call(name, arguments)
             if not output.startswith("error"):
+                self._last = number
                 return output
-            refusal = refusal or output
-        return refusal or NoTools().call(name, arguments)
+            refusals.append(output)
+        return refusals[self._last] if refusals else NoTools().call(name, arguments)
 
 
 EXPRESSION_SCHEMA: Final = python_schema(

@@ -163,7 +163,10 @@ def check_truth(drawn: Drawn) -> str:
                 printed = session.call(function["name"], function["arguments"])
                 number += 1
                 if (output["content"], output["name"]) != (printed, function["name"]):
-                    raise Fault(f"{output['content']!r:.80} stands for {printed!r:.80}")
+                    raise Fault(
+                        f"the tool's message says {output['content']!r:.80}, the tool prints "
+                        f"{printed!r:.80}, in {example['id']}"
+                    )
                 if printed.startswith("error"):
                     raise Doubt(f"a right reply calls what fails: {printed!r:.80}")
     return f"{number:,} outputs printed again" if number else "no tool is called"
@@ -193,7 +196,7 @@ def check_purity(drawn: Drawn) -> str:
     finally:
         random.setstate(before)
     if again != drawn.examples["train"][:NUM_AGAIN]:
-        raise Fault("drawn again it is another one: draw from the `rng` of `sample` alone")
+        raise Fault("the same stream drawn again gives other examples: draw from `rng` alone")
     other = list(itertools.islice(drawn.task.stream(split="train", seed=1), len(again)))
     if [one["messages"] for one in other] == [one["messages"] for one in again]:
         raise Fault("every seed gives the same examples: draw from the `rng` of `sample`")
@@ -229,10 +232,13 @@ def check_problems(drawn: Drawn) -> str:
 # --- size and speed ---
 
 
-def check_lengths(drawn: Drawn, max_seq_len: int) -> str:
+def check_lengths(drawn: Drawn, max_seq_len: int, vocab_size: int) -> str:
     """Examples fit into a row of a model."""
     number = min(NUM_TRAINING_TOKENIZER, len(drawn.examples["train"]))
-    renderer = Renderer(train_tokenizer((drawn.task,), seed=0, examples_per_task=number))
+    tokenizer = train_tokenizer(
+        (drawn.task,), seed=0, vocab_size=vocab_size, examples_per_task=number
+    )
+    renderer = Renderer(tokenizer)
     examples = drawn.examples["train"][:NUM_MEASURED]
     lengths = sorted(len(renderer.encode(example).input_ids) for example in examples)
     p99 = lengths[len(lengths) * 99 // 100]

@@ -41,6 +41,7 @@ def validate(
     task: Task,
     *,
     max_seq_len: int = 1024,
+    vocab_size: int = 1024,
     task_files: Sequence[Path] = (),
     begin: Callable[[str], None] = lambda check: None,
 ) -> Iterator[Finding]:
@@ -49,6 +50,7 @@ def validate(
     Args:
         task: The task, with its settings.
         max_seq_len: What its longest example must fit into, in tokens.
+        vocab_size: Most tokens of the tokenizer that it is measured with.
         task_files: The files that other processes need to know it.
         begin: Is told the name of each check that begins.
 
@@ -67,18 +69,18 @@ def validate(
     except TaskError as error:
         yield Finding("examples", FAULT, str(error))
         return
-    for name, check in _all_checks(max_seq_len, task_files):
+    for name, check in _all_checks(max_seq_len, vocab_size, task_files):
         begin(name)
         yield _finding(name, check, drawn)
 
 
 def _all_checks(
-    max_seq_len: int, task_files: Sequence[Path]
+    max_seq_len: int, vocab_size: int, task_files: Sequence[Path]
 ) -> Iterator[tuple[str, Callable[[Drawn], str]]]:
     """Every check with its name, in the order in which a task's author mends things."""
 
     def fit(drawn: Drawn) -> str:
-        return checks.check_lengths(drawn, max_seq_len)
+        return checks.check_lengths(drawn, max_seq_len, vocab_size)
 
     yield "messages", checks.check_form
     yield "tool outputs", checks.check_truth
