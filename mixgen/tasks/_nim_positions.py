@@ -14,7 +14,9 @@ from mixgen.tasks.base import split_of
 from mixgen.tools.nim import Move, left, nim_sum
 
 HELD_OUT_POSITION_SHARE: Final = 0.1  # of the positions, in validation and in test each
-HELD_OUT_STONES: Final = 4  # fewest stones of a position that may be held out, in two heaps or more
+MIN_HELD_OUT_STONES: Final = (
+    4  # fewest stones of a position that may be held out, in two heaps or more
+)
 
 
 class Position(NamedTuple):
@@ -35,7 +37,7 @@ class Position(NamedTuple):
     split: str
 
 
-@cache  # 65,535 positions at most
+@cache  # of 2 to 4 heaps there are 69,885 positions
 def position_of(heaps: tuple[int, ...]) -> Position:
     """Solves a position."""
     legal = tuple((heap, take) for heap, held in enumerate(heaps) for take in range(1, held + 1))
@@ -66,7 +68,7 @@ def users_move(heaps: tuple[int, ...], optimal_rate: float, draw: Callable[[], f
 
 
 def num_mistakes(heaps: tuple[int, ...]) -> int:
-    """How many of the moves in a position do not win."""
+    """How many of the moves in a position do not win; there is a move for each stone."""
     return sum(heaps) - len(winning_moves(heaps))
 
 
@@ -83,4 +85,4 @@ def position_split(heaps: tuple[int, ...]) -> str:
 
 def is_trivial(heaps: tuple[int, ...]) -> bool:
     """Whether a position is too small to be held out."""
-    return sum(heaps) < HELD_OUT_STONES or sum(map(bool, heaps)) < 2
+    return sum(heaps) < MIN_HELD_OUT_STONES or sum(map(bool, heaps)) < 2

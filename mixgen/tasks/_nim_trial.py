@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from mixgen.seeding import rng
+from mixgen.tasks._game_turns import codes_of, have_same_effects, wrong_claims
 from mixgen.tasks._nim_positions import is_trivial, position_of, position_split, users_move
 from mixgen.tasks._nim_words import TAKE, opening_words, said, set_up_code, turn_messages
 from mixgen.tasks.messages import Example, Message, Score, user
@@ -125,7 +126,7 @@ def play(one: Play, turn: Turn) -> Play:
         decisions = one.decisions if is_over else (*one.decisions, Decision(game.heaps, None))
         return replace(one, messages=messages, decisions=decisions, ending=fault, reason=reason)
 
-    codes = _codes(turn.messages)
+    codes = list(codes_of(turn.messages))
     own = None
     if codes[:1] == [one.code + PRINT_BITS]:
         found = MOVE.fullmatch("".join(codes[1:2]).split("\n")[0])
@@ -138,13 +139,8 @@ def play(one: Play, turn: Turn) -> Play:
     if not own and not is_over:
         return broken("wrong_calls", "the calls are not the user's words and one move")
     right = turn_messages(one.code, own, game)
-    if [_effect_of(given) for given in turn.messages] != [_effect_of(given) for given in right]:
+    if not have_same_effects(turn.messages, right):
         return broken("wrong_calls", "a call or its output is not what the game's is")
-    wrong_claims = tuple(
-        f"says {given['content']!r} where {expected['content']!r} is true"
-        for given, expected in zip(turn.messages, right, strict=True)
-        if given["content"] != expected["content"]
-    )
     decisions = one.decisions
     if own:
         decisions = (*decisions, Decision(game.heaps, own))
@@ -155,24 +151,9 @@ def play(one: Play, turn: Turn) -> Play:
         game=game,
         decisions=decisions,
         num_turns=one.num_turns + 1,
-        wrong_claims=(*one.wrong_claims, *wrong_claims),
+        wrong_claims=(*one.wrong_claims, *wrong_claims(turn.messages, right)),
         ending="" if not result(game) else "won" if own else "lost",
     )
-
-
-def _effect_of(message: Message) -> tuple[object, ...]:
-    """What a message does, whatever it says: its calls, a tool's output."""
-    output = message["content"] if message["role"] == "tool" else ""
-    return message["role"], message["name"], message["tool_calls"], output
-
-
-def _codes(messages: Sequence[Message]) -> list[str]:
-    codes: list[Any] = [
-        made["function"]["arguments"].get("code")
-        for message in messages
-        for made in message["tool_calls"]
-    ]
-    return [code if isinstance(code, str) else "" for code in codes]
 
 
 @cache

@@ -31,8 +31,8 @@ OPENINGS: Final = (
     "Who takes the last stone wins: the heaps hold %s.",
 )
 YOU_START: Final = ("You start.", "You move first.", "You go first.", "Your move.")
-# What the user says of a move: the number of stones, the stones in words, the heap's number and
-# its ordinal.
+# What the user says of a move: {count} is 3, {stones} 3 stones, {number} the heap's, from 1, and
+# {ordinal} third.
 USERS_MOVES: Final = (
     "I take {count} from heap {number}",
     "I remove {stones} from heap {number}",

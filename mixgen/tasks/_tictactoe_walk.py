@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from mixgen.tasks._game_turns import codes_of, have_same_effects, wrong_claims
 from mixgen.tasks._tictactoe_tree import game_tree
 from mixgen.tasks._tictactoe_words import (
     CELLS,
@@ -153,13 +154,8 @@ def play(line: Line, turn: Turn) -> Line:
         return broken("wrong_boards", f"not {'no' if is_over else 'one'} {mark} is put down")
     own = placed[0][0] if placed else None
     right = turn_messages(mark, line.user_code, own, board)
-    if [_effect_of(one) for one in turn.messages] != [_effect_of(one) for one in right]:
+    if not have_same_effects(turn.messages, right):
         return broken("wrong_boards", "a call or its output is not what the game's is")
-    wrong_claims = tuple(
-        f"says {given['content']!r} where {expected['content']!r} is true"
-        for given, expected in zip(turn.messages, right, strict=True)
-        if given["content"] != expected["content"]
-    )
     moves = line.moves
     if own is not None:
         moves = (*moves, Move(board, own))
@@ -169,25 +165,14 @@ def play(line: Line, turn: Turn) -> Line:
         messages=messages,
         board=board,
         moves=moves,
-        wrong_claims=(*line.wrong_claims, *wrong_claims),
+        wrong_claims=(*line.wrong_claims, *wrong_claims(turn.messages, right)),
         ending={"": "drawn", mark: "won", theirs: "lost"}[winner(board)] if result(board) else "",
     )
 
 
-def _effect_of(message: Message) -> tuple[object, ...]:
-    """What a message does, whatever it says: its calls, a tool's output."""
-    output = message["content"] if message["role"] == "tool" else ""
-    return message["role"], message["name"], message["tool_calls"], output
-
-
 def _statements(messages: Sequence[Message]) -> list[str]:
     """The statements of a turn's calls, in order."""
-    found = []
-    for message in messages:
-        for made in message["tool_calls"]:
-            code = made["function"]["arguments"].get("code")
-            found += code.split("\n") if isinstance(code, str) else [""]
-    return found
+    return [line for code in codes_of(messages) for line in code.split("\n")]
 
 
 def trials_of(lines: Sequence[Line]) -> list[Trial]:

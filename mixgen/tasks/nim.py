@@ -74,7 +74,7 @@ NOTE: Final = (
 )
 
 
-class _Game(NamedTuple):
+class _DrawnGame(NamedTuple):
     assistant_starts: bool
     heaps: tuple[int, ...]
     moves: list[Move]
@@ -135,12 +135,12 @@ class Nim(Task):
 
     def sample(self, rng: random.Random) -> Example:
         """See `Task.sample`."""
-        return self._example(self._play(rng.random), rng.random)
+        return self._example(self._draw_game(rng.random), rng.random)
 
     def sample_from(self, split: str, rng: random.Random) -> Example:
         """See `Task.sample_from`; only games of `split` are put into words."""
         for _ in range(MAX_REJECTIONS):
-            game = self._play(rng.random)
+            game = self._draw_game(rng.random)
             if game.split == split:
                 return self._example(game, rng.random)
         raise self.no_problem(split)
@@ -178,7 +178,7 @@ class Nim(Task):
             ),
         )
 
-    def _example(self, game: _Game, draw: Callable[[], float]) -> Example:
+    def _example(self, game: _DrawnGame, draw: Callable[[], float]) -> Example:
         assistant_starts, heaps, moves, split = game
         words = [opening_words(heaps, None if assistant_starts else moves[0], draw)]
         words += [said(move, draw) for move in moves[1 if assistant_starts else 2 :: 2]]
@@ -196,14 +196,14 @@ class Nim(Task):
             split=split,
         )
 
-    def _play(self, draw: Callable[[], float]) -> _Game:
+    def _draw_game(self, draw: Callable[[], float]) -> _DrawnGame:
         for _ in range(MAX_REJECTIONS):
-            game = self._any_game(draw)
+            game = self._draw_any_game(draw)
             if (len(game.moves) + game.assistant_starts + 1) // 2 <= self.config.max_turns:
                 return game
         raise TaskError(f"nim: no game in {MAX_REJECTIONS:,} draws is as short as {self.config}")
 
-    def _any_game(self, draw: Callable[[], float]) -> _Game:
+    def _draw_any_game(self, draw: Callable[[], float]) -> _DrawnGame:
         config = self.config
         heaps = tuple(1 + int(draw() * config.max_stones) for _ in range(config.num_heaps))
         assistant_starts = is_assistants = draw() < config.assistant_starts_rate
@@ -221,7 +221,7 @@ class Nim(Task):
             moves.append(move)
             is_assistants = not is_assistants
         split = next(split for split in ("test", "validation", "train") if split in splits)
-        return _Game(assistant_starts, heaps, moves, split)
+        return _DrawnGame(assistant_starts, heaps, moves, split)
 
     def score(self, example: Example, reply: Sequence[Message]) -> Score:
         """1 if the example's game is played to its end: legally, truthfully, no win given away.

@@ -79,7 +79,7 @@ NOTE: Final = (
 SET_UP_NOTE: Final = " From set-ups: {} held-out positions, one move each."
 
 
-class _Game(NamedTuple):
+class _DrawnGame(NamedTuple):
     mark: str  # the assistant's
     opening: str  # the board that the user's first words show, with the assistant to move
     cells: list[int]  # of each move after it
@@ -136,12 +136,12 @@ class TicTacToe(Task):
 
     def sample(self, rng: random.Random) -> Example:
         """See `Task.sample`."""
-        return self._example(self._play(rng.random), rng.random)
+        return self._example(self._draw_game(rng.random), rng.random)
 
     def sample_from(self, split: str, rng: random.Random) -> Example:
         """See `Task.sample_from`; only games of `split` are put into words."""
         for _ in range(MAX_REJECTIONS):
-            game = self._play(rng.random)
+            game = self._draw_game(rng.random)
             if game.split == split:
                 return self._example(game, rng.random)
         raise self.no_problem(split)
@@ -172,7 +172,7 @@ class TicTacToe(Task):
             note=NOTE + (SET_UP_NOTE.format(len(moves)) if moves else ""),
         )
 
-    def _example(self, game: _Game, draw: Callable[[], float]) -> Example:
+    def _example(self, game: _DrawnGame, draw: Callable[[], float]) -> Example:
         mark, opening, cells, ending, split = game
         return self.example(
             key=mark + canonical_game(opening, cells),
@@ -183,7 +183,7 @@ class TicTacToe(Task):
             split=split,
         )
 
-    def _play(self, draw: Callable[[], float]) -> _Game:
+    def _draw_game(self, draw: Callable[[], float]) -> _DrawnGame:
         tree = game_tree()
         config = self.config
 
@@ -213,7 +213,7 @@ class TicTacToe(Task):
             board = position.boards[cell]
             cells.append(cell)
         split = next(split for split in ("test", "validation", "train") if split in splits)
-        return _Game(mark, opening, cells, result(board), split)
+        return _DrawnGame(mark, opening, cells, result(board), split)
 
     def score(self, example: Example, reply: Sequence[Message]) -> Score:
         """1 if the example's opening is played on to the end: legally, truthfully and not lost.
