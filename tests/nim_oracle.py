@@ -76,12 +76,12 @@ def move_read(words):
 
 def opening_read(words):
     """The heaps that the user's first words tell of, and the user's move, if any."""
-    told, _, start = words.partition(" I start: ")
+    told, start = re.fullmatch(r"(.*\d(?: stones)?\.) (.*)", words).groups()
     heaps = tuple(map(int, re.findall(r"\d+", told)))
     listed = ", ".join(map(str, heaps[:-1])) + f" and {heaps[-1]}"
     assert f" {listed}" in told
-    assert bool(start) != bool(re.search(r" (You (start|move first|go first)|Your move)\.$", told))
-    return heaps, move_read(start) if start else None
+    asked = re.fullmatch(r"(You (start|move first|go first)|Your move)\.", start)
+    return heaps, None if asked else move_read(start)
 
 
 # The storyteller.

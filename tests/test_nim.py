@@ -194,7 +194,7 @@ def test_the_user_wins_a_won_position_as_often_as_asked():
     for rate in (0.0, 1.0):
         moves = [
             (heaps, move)
-            for example in draw_games(1000, f"rate {rate}", user_optimal_rate=rate, max_turns=20)
+            for example in draw_games(1000, f"rate {rate}", optimal_user_rate=rate, max_turns=20)
             for heaps, move, is_assistants in turns_of(example)
             if not is_assistants and is_won(heaps)
         ]
@@ -207,7 +207,7 @@ def test_the_user_wins_a_won_position_as_often_as_asked():
 
 
 def test_a_random_user_plays_every_legal_move():
-    games = draw_games(4000, "random", user_optimal_rate=0.0, assistant_starts_rate=0.0)
+    games = draw_games(4000, "random", optimal_user_rate=0.0, assistant_starts_rate=0.0)
     played = {}
     for heaps, move, _ in (turns_of(example)[0] for example in games):
         played.setdefault(heaps, set()).add(move)
@@ -236,8 +236,8 @@ def test_the_assistant_starts_as_often_as_asked():
         ({"num_heaps": 4, "max_turns": 3}, "max_turns must lie in 4 to 20, got 3"),
         ({"max_turns": 21}, "max_turns must lie in 3 to 20, got 21"),
         ({"assistant_starts_rate": -0.1}, "assistant_starts_rate must lie in 0 to 1, got -0.1"),
-        ({"user_optimal_rate": 1.1}, "user_optimal_rate must lie in 0 to 1, got 1.1"),
-        ({"user_optimal_rate": float("nan")}, "user_optimal_rate must lie in 0 to 1, got nan"),
+        ({"optimal_user_rate": 1.1}, "optimal_user_rate must lie in 0 to 1, got 1.1"),
+        ({"optimal_user_rate": float("nan")}, "optimal_user_rate must lie in 0 to 1, got nan"),
     ],
 )
 def test_a_setting_out_of_bounds_is_an_error_that_names_it(settings, shown):
@@ -259,7 +259,7 @@ def test_at_its_boundaries_every_setting_makes_games_of_all_splits(num_heaps, ma
 @pytest.mark.parametrize("starts", [0.0, 1.0])
 @pytest.mark.parametrize("optimal", [0.0, 1.0])
 def test_extreme_rates_make_games_of_all_splits(starts, optimal):
-    task = Nim(Nim.Config(assistant_starts_rate=starts, user_optimal_rate=optimal, max_turns=3))
+    task = Nim(Nim.Config(assistant_starts_rate=starts, optimal_user_rate=optimal, max_turns=3))
     for split in ("train", "validation", "test"):
         for example in itertools.islice(task.stream(split=split, seed=0), 20):
             assert example["metadata"]["assistant_starts"] == starts

@@ -405,7 +405,7 @@ def test_a_setting_that_must_be_whole_is_no_float():
     for key in ("num_heaps", "max_stones", "max_turns"):
         with pytest.raises(TaskError, match=f"nim: {key} must be an integer, got 5.0"):
             registry.task_class("nim").Config(**{key: 5.0})
-    assert registry.task_class("nim").Config(user_optimal_rate=1).user_optimal_rate == 1
+    assert registry.task_class("nim").Config(optimal_user_rate=1).optimal_user_rate == 1
 
 
 @pytest.mark.parametrize("value", ["0.5", True, None, [1]])

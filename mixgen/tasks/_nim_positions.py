@@ -54,16 +54,16 @@ def winning_moves(heaps: tuple[int, ...]) -> tuple[Move, ...]:
     )
 
 
-def users_move(heaps: tuple[int, ...], optimal_rate: float, draw: Callable[[], float]) -> Move:
-    """What a user plays: any winning move, if there is one, or any move at all.
+def users_move(heaps: tuple[int, ...], draw: Callable[[], float], *, is_optimal: bool) -> Move:
+    """What a user plays: any winning move, or any move at all.
 
     Args:
         heaps: Not all empty.
-        optimal_rate: How often it is a winning move.
         draw: Uniform numbers in [0, 1).
+        is_optimal: Whether it is a winning move, if there is one.
     """
     legal, winning, *_ = position_of(heaps)
-    moves = winning if draw() < optimal_rate and winning else legal
+    moves = winning if is_optimal and winning else legal
     return moves[int(draw() * len(moves))]
 
 

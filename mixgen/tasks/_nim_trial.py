@@ -23,7 +23,7 @@ from mixgen.tasks.messages import Example, Message, Score, user
 from mixgen.tasks.trial import SEED, Answer, Metric, Trial, Turn, tally
 from mixgen.tools.nim import MOVE, PRINT_BITS, Game, Move, after, begun, is_legal, nim_sum, result
 
-USERS: Final = {"optimal user": 1.0, "random user": 0.0}  # how often they play a winning move
+USERS: Final = {"optimal user": True, "random user": False}  # who plays a winning move if it can
 FAULTS: Final = ("illegal", "wrong_calls", "unreadable")  # what breaks a game off
 
 
@@ -83,7 +83,7 @@ def games(answer: Answer, examples: Sequence[Example], name: str, max_turns: int
         ]
         finished += [one for one, _ in played if one.ending]
         going = [
-            (_after_user(one, USERS[name], random), random)
+            (_after_user(one, random, is_optimal=USERS[name]), random)
             for one, random in played
             if not one.ending
         ]
@@ -101,8 +101,8 @@ def _opened(example: Example) -> Play:
     return Play(messages=example["messages"][:1], game=game, code=code)
 
 
-def _after_user(one: Play, optimal_rate: float, random: Random) -> Play:
-    move = users_move(one.game.heaps, optimal_rate, random.random)
+def _after_user(one: Play, random: Random, *, is_optimal: bool) -> Play:
+    move = users_move(one.game.heaps, random.random, is_optimal=is_optimal)
     words = user(said(move, random.random))
     return replace(
         one, messages=[*one.messages, words], game=after(one.game, move), code=TAKE[move]

@@ -76,7 +76,7 @@ def opening_words(heaps: Sequence[int], move: Move | None, draw: Callable[[], fl
     told = OPENINGS[int(draw() * len(OPENINGS))] % f"{', '.join(others)} and {last}"
     if move is None:
         return f"{told} {YOU_START[int(draw() * len(YOU_START))]}"
-    return f"{told} I start: {said(move, draw)}"
+    return f"{told} {said(move, draw)}"
 
 
 def said(move: Move, draw: Callable[[], float]) -> str:

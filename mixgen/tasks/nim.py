@@ -16,7 +16,7 @@
 Who takes the last stone wins. The first line of bits is the heaps' sum without carrying: a move
 wins if it makes it 0, and of such moves the assistant plays the one in the first heap. In a lost
 position it plays the first of the moves that leave the user most ways to go wrong: with up to three
-heaps, one stone of the first that holds any. The user mixes random and optimal moves. A game is
+heaps, one stone of the first that holds any. One user plays optimally, another at random. A game is
 always played to its end, which the tool and the assistant both state.
 
 As in tic-tac-toe, positions are held out, not games. `_nim_positions` solves the game.
@@ -104,7 +104,7 @@ class Nim(Task):
             default=7, metadata={"help": "Most stones of a heap at the start, 5 to 15."}
         )
         max_turns: int = field(
-            default=6,
+            default=7,
             metadata={
                 "help": "Most turns of the assistant in a game, num_heaps to 20; longer games are "
                 "drawn again."
@@ -113,9 +113,12 @@ class Nim(Task):
         assistant_starts_rate: float = field(
             default=0.5, metadata={"help": "Share of games the assistant starts, 0 to 1."}
         )
-        user_optimal_rate: float = field(
-            default=0.3,
-            metadata={"help": "How often the user plays a winning move, if any; else any. 0 to 1."},
+        optimal_user_rate: float = field(
+            default=0.5,
+            metadata={
+                "help": "Share of games whose user plays a winning move whenever there is one; in "
+                "the others it plays any move. 0 to 1."
+            },
         )
 
         def __post_init__(self) -> None:
@@ -125,7 +128,7 @@ class Nim(Task):
                 "max_stones": (5, MAX_STONES),
                 "max_turns": (self.num_heaps, 20),
                 "assistant_starts_rate": (0, 1),
-                "user_optimal_rate": (0, 1),
+                "optimal_user_rate": (0, 1),
             }
             check_ranges("nim", self, ranges)
 
@@ -207,6 +210,7 @@ class Nim(Task):
         config = self.config
         heaps = tuple(1 + int(draw() * config.max_stones) for _ in range(config.num_heaps))
         assistant_starts = is_assistants = draw() < config.assistant_starts_rate
+        is_optimal = draw() < config.optimal_user_rate
         game = begun(heaps)
         moves: list[Move] = []
         splits = {"train"}
@@ -216,7 +220,7 @@ class Nim(Task):
                 splits.add(position.split)
                 move = position.policy
             else:
-                move = users_move(game.heaps, config.user_optimal_rate, draw)
+                move = users_move(game.heaps, draw, is_optimal=is_optimal)
             game = after(game, move)
             moves.append(move)
             is_assistants = not is_assistants
