@@ -28,6 +28,7 @@ from mixgen.tasks.base import assistant, call, tool
 from mixgen.tasks.nim import MAX_GAMES, Nim
 from mixgen.tasks.trial import Turn, distinct_examples
 
+MAX_TURNS = Nim.Config().max_turns
 FAULTS = ("illegal", "wrong_calls", "unreadable", "wrong_claims")
 
 
@@ -155,7 +156,7 @@ def test_games_are_counted_as_they_are_replayed_from_their_messages():
             last_words = trial.messages[-1]["content"]
             holds = last_words.endswith("I win.") if has_ended else not is_won(heaps)
             turns = sum(message["role"] == "user" for message in trial.messages)
-            assert turns <= 6 and (has_ended or turns == 6)
+            assert turns <= MAX_TURNS and (has_ended or turns == MAX_TURNS)
             won += was_won and holds
             winnable += was_won
         assert (result["won"].count, result["won"].total) == (won, winnable)

@@ -279,6 +279,13 @@ def test_what_is_slow_is_checked_by_less_of_it(monkeypatch):
     assert shown["broken replies"] == ("ok", "1 score less, none raises")
 
 
+def test_a_task_without_a_score_has_one_fault_for_that(known, monkeypatch):
+    monkeypatch.setattr(Sums, "score", Task.score)
+    shown = not_ok(Sums(), max_seq_len=256)
+    assert set(shown) == {"score", "other processes"}
+    assert "not defined" in shown["score"][1]
+
+
 class Sleepy(Sums):
     """Slow enough that as many examples as a check would take last for minutes."""
 
