@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -300,3 +301,12 @@ def test_all_kinds_of_settings_become_flags(tmp_path):
             parse(*words, "--help")
     finally:
         registry._REGISTRY.pop("kinds", None)
+
+
+def test_tokens_elsewhere_have_the_defaults_of_a_run():
+    from mixgen.load import TokenConfig
+    from mixgen.training.config import MixConfig
+
+    defaults = {field.name: field.default for field in dataclasses.fields(MixConfig)}
+    for field in dataclasses.fields(TokenConfig):
+        assert field.default == defaults[field.name], field.name
