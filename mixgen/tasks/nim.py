@@ -11,7 +11,7 @@
                        print(heaps)
     tool       2 5 7
     assistant  I take 1 from the first heap.
-    user       3 from heap 2
+    user       I take 3 from heap 2
 
 Who takes the last stone wins. The first line of bits is the heaps' sum without carrying: a move
 wins if it makes it 0, and of such moves the assistant plays the one in the first heap. In a lost
