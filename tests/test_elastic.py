@@ -250,6 +250,7 @@ def recorded_run(world: int, tmp_path: Path) -> tuple[list[dict], list[Counter],
 
 
 @pytest.mark.slow
+@pytest.mark.guard
 def test_one_two_and_four_processes_train_as_one(tmp_path):
     alone, rows_of_steps, _ = recorded_run(1, tmp_path)
     assert [sum(rows.values()) for rows in rows_of_steps] == [8] * 6

@@ -204,6 +204,7 @@ def log_without_times(output_dir: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
+@pytest.mark.guard
 def test_two_processes_share_an_evaluation_and_find_what_one_finds(tmp_path):
     out = tmp_path / "two"
     words = [*SMALL, "--max_steps=6", "--eval_steps=3", "--eval_examples=5", f"--output_dir={out}"]
@@ -232,7 +233,9 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.guard), signal.SIGINT]
+)
 def test_a_stopped_run_goes_on_where_it_was_with_the_same_command(number, tmp_path):
     words = ["recipes/gradual_tictactoe.yaml", *SMALL, "--max_steps=200", "--logging_steps=5"]
     words.append("--eval_steps=0")
@@ -248,7 +251,11 @@ def test_a_stopped_run_goes_on_where_it_was_with_the_same_command(number, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launch", [LAUNCHED, TWO, TORCHRUN], ids=["one", "accelerate", "torchrun"])
+@pytest.mark.parametrize(
+    "launch",
+    [LAUNCHED, pytest.param(TWO, marks=pytest.mark.guard), TORCHRUN],
+    ids=["one", "accelerate", "torchrun"],
+)
 def test_a_signal_to_the_launcher_saves_on_all_processes(launch, tmp_path):
     words = ["recipes/quickstart.yaml", *SMALL, "--max_steps=2000", "--logging_steps=5"]
     words.append(f"--output_dir={tmp_path}")
@@ -266,6 +273,7 @@ def test_a_signal_to_the_launcher_saves_on_all_processes(launch, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.guard
 def test_a_run_killed_at_any_moment_ends_as_one_left_alone(capsys):
     path = ROOT / "benchmarks" / "kill_test.py"
     spec = importlib.util.spec_from_file_location("kill_test", path)
@@ -347,6 +355,7 @@ def test_a_new_task_in_one_file_has_its_flag_loss_and_share(way, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.guard
 def test_a_short_training_learns_both_tasks(tmp_path):
     words = [
         "recipes/quickstart.yaml",
