@@ -91,5 +91,6 @@ def check_lengths(shares: list[TaskShare], max_seq_len: int) -> None:
         if share.max_tokens > max_seq_len:
             raise RecipeError(
                 f"max_seq_len {max_seq_len} is too short for task {share.name!r}: "
-                f"its examples have up to {share.max_tokens} tokens"
+                f"its examples have up to {share.max_tokens} tokens (fewer with a larger "
+                "vocab_size, if that has no room for all words)"
             )
