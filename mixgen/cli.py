@@ -20,7 +20,6 @@ ANY_FLAG: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 BOTH_SPELLINGS: Final = {"token_normalize_func": lambda name: name.replace("_", "-")}
 
 app = typer.Typer(
-    help="Language models trained on generated tasks: try them, compare runs, publish datasets.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

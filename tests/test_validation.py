@@ -6,6 +6,7 @@ import dataclasses
 import json
 import random
 import re
+import subprocess
 import sys
 import time
 from typing import ClassVar
@@ -390,6 +391,21 @@ def test_the_order_of_a_set_is_found_and_the_exit_code_tells(tmp_path, source, s
         registry._REGISTRY.pop("echo_of_validation", None)
         for name in [name for name in sys.modules if name.startswith("mixgen_task_file_echo")]:
             del sys.modules[name]
+
+
+def test_a_flag_that_is_taken_is_said_of_the_file_that_takes_it(tmp_path):
+    source = FILE.replace('flag = "echo_of_validation"', 'flag = "calc"')
+    assert 'name = flag = "calc"' in source
+    path = tmp_path / "clash.py"
+    path.write_text(source.replace("WORD_SOURCE", "'abcdefghij'"))
+    done = subprocess.run(  # where no task has been asked for yet
+        [sys.executable, "-m", "mixgen", "validate", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"{path}: 'calc' is the name or flag of the task in" in done.stderr
 
 
 def test_a_recipe_gives_the_length_and_the_vocabulary(tmp_path):

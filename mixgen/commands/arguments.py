@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -30,12 +30,38 @@ def is_recipe(what: str) -> bool:
     return Path(what).suffix in RECIPE_SUFFIXES
 
 
-def tasks_of(what: str, flags: Sequence[str] = ()) -> tuple[list[Task], list[Path]]:
+def check_flags(context: typer.Context, tasks: Mapping[str, type[Task]], *, hint: str = "") -> None:
+    """Refuses what is neither an option of a command nor, perhaps, a flag of a task.
+
+    Args:
+        context: The command's, with the words that it has no option for.
+        tasks: Whose flags it takes.
+        hint: Ends the error of a word that is no flag.
+
+    Raises:
+        RecipeError: There is such a word.
+    """
+    from mixgen.flags import HELP, sections
+
+    options = {option for parameter in context.command.params for option in parameter.opts}
+    options |= {f"--{flag}" for flags in sections(tasks).values() for flag in flags.values()}
+    for number, word in enumerate(context.args):
+        flag = word.partition("=")[0]
+        if not word.startswith("--") and (number == 0 or "=" in context.args[number - 1]):
+            raise RecipeError(f"unexpected {word!r}{hint}")
+        if word.startswith("--") and flag not in options:
+            near = nearest(flag, options, listed=HELP)
+            raise RecipeError(
+                f"unknown flag {flag}: {near} (of a run's flags, those of tasks are taken)"
+            )
+
+
+def tasks_of(what: str, context: typer.Context) -> tuple[list[Task], list[Path]]:
     """The tasks of a task's name, a task file or a recipe, and the task files that they are in.
 
     Args:
         what: The name or the file.
-        flags: Flags of the tasks, such as `--calc_max_depth=1`.
+        context: The command's, with flags of the tasks, such as `--calc_max_depth=1`.
 
     Raises:
         TaskError: There is no such task.
@@ -52,25 +78,30 @@ def tasks_of(what: str, flags: Sequence[str] = ()) -> tuple[list[Task], list[Pat
 
     path = Path(what)
     if is_recipe(what):
-        found = configured_tasks(path, flags)
+        known, files = known_tasks(read_recipe(path), path, context.args)
+        check_flags(context, known)
+        found = configured_tasks(path, context.args)
         if not found:
             raise RecipeError(f"{path} gives no task a weight above 0")
-        return found, known_tasks(read_recipe(path), path)[1]
+        return found, files
     if path.suffix == ".py":
-        return _made(load_task_file(path), flags), [path]
+        return _made(load_task_file(path), context), [path]
     if not is_adapted(what) and what not in registered_tasks():
         names = [
             *registered_tasks(),
             *map(str, [*Path("recipes").glob("*.yaml"), *Path().glob("*.py")]),
         ]
         raise TaskError(f"unknown task {what!r}: {nearest(what, names)}; or name a file")
-    return _made([task_class(what)], flags), []
+    return _made([task_class(what)], context), []
 
 
-def _made(classes: Sequence[type[Task]], flags: Sequence[str]) -> list[Task]:
+def _made(classes: Sequence[type[Task]], context: typer.Context) -> list[Task]:
     from mixgen.load import tasks_with
 
-    return tasks_with(classes, flags) if flags else [make_task(cls) for cls in classes]
+    check_flags(context, {cls.name: cls for cls in classes})
+    if context.args:
+        return tasks_with(classes, context.args)
+    return [make_task(cls) for cls in classes]
 
 
 def make_task(cls: type[Task]) -> Task:

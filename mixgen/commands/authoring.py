@@ -51,7 +51,7 @@ def validate(
     found: list[Finding] = []
     with watching() as begin:
         begin(f"loading {what}")
-        chosen, files = tasks_of(what, context.args)
+        chosen, files = tasks_of(what, context)
         config = token_config(Path(what) if is_recipe(what) else None)
         for task in chosen:
             if not as_json:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import re
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mixgen.cards import CARD_FILE
+from mixgen.commands.arguments import check_flags
 from mixgen.commands.console import say
-from mixgen.errors import OutputError, RecipeError, nearest
+from mixgen.errors import OutputError, RecipeError
 from mixgen.launch import INTERRUPTED
 
 if TYPE_CHECKING:
     from mixgen.load import TokenConfig
     from mixgen.mixture.weights import Mix
-    from mixgen.tasks.base import Task
 
 EXAMPLE: Final = (
     "mixgen export --recipe recipes/default.yaml --num-examples 100_000 --output data/default"
@@ -115,13 +114,13 @@ def export(
     say("Loading ...")
 
     from mixgen.load import mix_of_recipe, token_config
-    from mixgen.publishing.dataset_card import is_of_others, write_card
+    from mixgen.publishing.dataset_card import of_others, write_card
     from mixgen.publishing.export import delete_shards, missing_shards, num_units, run_export
     from mixgen.publishing.plan import SHARD_EXAMPLES, make_plan, save_plan
     from mixgen.recipe import known_tasks, read_recipe
 
     tasks, task_files = known_tasks(read_recipe(recipe), recipe, context.args)
-    _check_flags(context, tasks)
+    check_flags(context, tasks, hint=": --recipe names the recipe")
     mix = mix_of_recipe(recipe, context.args)
     token_settings = token_config(recipe, seed)
     if num_tokens is not None:
@@ -154,7 +153,7 @@ def export(
     for config in facts:
         counts = [f"{number:,} {split}" for split, number in config.num_examples.items()]
         print(f"{config.name}: {', '.join(counts)} ({sum(config.num_bytes.values()):,} bytes)")
-    if license is None and any(is_of_others(task.name) for task in mix.active):
+    if license is None and of_others(plan):
         say("Rows of other datasets have licences of their own: --license names one in the card.")
     print(f"Done. {output / CARD_FILE} tells of it.")
 
@@ -207,23 +206,6 @@ def push_dataset(
         say("Stopped. The same command goes on.")
         raise typer.Exit(INTERRUPTED) from None
     print(push_summary(pushed))
-
-
-def _check_flags(context: typer.Context, tasks: Mapping[str, type[Task]]) -> None:
-    """Refuses what is neither an option of the command nor, perhaps, a flag of a task."""
-    from mixgen.flags import HELP, sections
-
-    options = {option for parameter in context.command.params for option in parameter.opts}
-    options |= {f"--{flag}" for flags in sections(tasks).values() for flag in flags.values()}
-    for number, word in enumerate(context.args):
-        flag = word.partition("=")[0]
-        if not word.startswith("--") and (number == 0 or "=" in context.args[number - 1]):
-            raise RecipeError(f"unexpected {word!r}: --recipe names the recipe")
-        if word.startswith("--") and flag not in options:
-            near = nearest(flag, options, listed=HELP)
-            raise RecipeError(
-                f"unknown flag {flag}: {near} (of a run's flags, those of tasks are taken)"
-            )
 
 
 def _part(text: str) -> tuple[int, int]:

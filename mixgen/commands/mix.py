@@ -42,8 +42,11 @@ def mix(
     found = parse_recipe([str(recipe), *context.args])
     schedule, config = found.schedule, found.config
     renderer = Renderer(tokenizer_for(schedule.active, config))
-    # Adaptive weights are not decided yet, but for those to begin with.
-    starts = schedule.starts[:1] if isinstance(schedule, AdaptiveSchedule) else schedule.starts
+    starts = schedule.starts
+    if isinstance(schedule, AdaptiveSchedule):
+        first = 2 * schedule.config.every
+        say(f"The weights are adaptive: from step {first:,} on they follow from the tasks' losses.")
+        starts = starts[:1]  # the others are not decided yet
     for start in starts:
         if len(starts) > 1 and not as_json:
             print(f"From step {start:,}:")
@@ -56,9 +59,6 @@ def mix(
             print()
     if len(starts) > 1 and not as_json:
         _plot(schedule)
-    if isinstance(schedule, AdaptiveSchedule):
-        first = 2 * schedule.config.every
-        say(f"The weights are adaptive: from step {first:,} on they follow from the tasks' losses.")
     check_lengths(measure_shares(schedule, renderer, seed=config.seed), config.max_seq_len)
 
 

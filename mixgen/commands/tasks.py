@@ -133,7 +133,7 @@ def preview(
         raise RecipeError("--json shows examples as they are, without tokens: leave one out")
     from mixgen.load import token_config, tokenizer_for
 
-    chosen, _ = tasks_of(what, context.args)
+    chosen, _ = tasks_of(what, context)
     config = token_config(Path(what) if is_recipe(what) else None, seed)
     examples = [
         example

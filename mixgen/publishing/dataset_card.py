@@ -162,7 +162,7 @@ def _body(
         num_measured=MEASURED,
         is_big=sum(configs[0].num_bytes.values()) >= STREAMING_BYTES,
         task_files=[Path(file).name for file in plan.task_files],
-        of_others=_of_others(plan),
+        of_others=of_others(plan),
         version=mixgen.__version__,
         datasets_version=version("datasets"),
         command=command_of(plan),
@@ -191,7 +191,7 @@ def _header(plan: Plan, configs: list[ConfigFacts], license: str | None) -> dict
     data = DatasetCardData()
     DatasetInfosDict(infos).to_dataset_card_data(data)
     total = max(sum(config.num_examples.values()) for config in configs)
-    if license is None and not _of_others(plan):
+    if license is None and not of_others(plan):
         license = LICENSE
     return {
         **({"license": license} if license else {}),
@@ -215,14 +215,10 @@ def _header(plan: Plan, configs: list[ConfigFacts], license: str | None) -> dict
     }
 
 
-def _of_others(plan: Plan) -> list[str]:
-    """The datasets of other people in a mix, whose licences are not ours to name."""
-    return [task.name.partition(":")[2] for task in plan.mix().active if is_of_others(task.name)]
-
-
-def is_of_others(name: str) -> bool:
-    """Whether a task's rows are other people's."""
-    return name.startswith("hub:")
+def of_others(plan: Plan) -> list[str]:
+    """Other people's datasets whose rows are in an export: their licences are not ours to name."""
+    exported = [task.name for task in plan.mix().active if {MIX, task.name} & set(plan.configs)]
+    return [name.removeprefix("hub:") for name in exported if name.startswith("hub:")]
 
 
 def _config_facts(plan: Plan, name: str, folder: Path) -> ConfigFacts:
